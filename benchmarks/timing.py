@@ -1,0 +1,64 @@
+"""Interleaved timing: contenders take turns, each round begins with another one, and medians are compared."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+
+import torch
+
+
+def measure(contenders: Mapping[str, Callable[[], object]], num_rounds: int) -> dict[str, float]:
+    """Time contenders against each other.
+
+    Args:
+        contenders: name -> what to run; each runs once before the clock starts.
+        num_rounds: timed runs of each.
+
+    Returns:
+        Name -> median seconds.
+    """
+    names = list(contenders)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for name in names:
+        contenders[name]()
+    for round_number in range(num_rounds):
+        shift = round_number % len(names)
+        for name in names[shift:] + names[:shift]:
+            _wait_for_device()
+            start = time.perf_counter()
+            contenders[name]()
+            _wait_for_device()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def _wait_for_device() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def report(title: str, medians: Mapping[str, float], baseline: str, goals: Mapping[str, float]) -> None:
+    """Print one line per contender: median, ratio to the baseline, and the goal where there is one.
+
+    Args:
+        title: what was compared.
+        medians: name -> seconds.
+        baseline: whose time is 1.
+        goals: name -> the largest ratio wanted.
+    """
+    say(f"\n{title}")
+    for name, value in medians.items():
+        ratio = value / medians[baseline]
+        goal = (
+            f"   goal <= {goals[name]:.2f}: {'reached' if ratio <= goals[name] else 'MISSED'}" if name in goals else ""
+        )
+        say(f"  {name:34} {value:8.3f} s   {ratio:5.2f} x {baseline}{goal}")
+
+
+def say(line: str) -> None:
+    """Print a line at once."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()

@@ -1,0 +1,46 @@
+"""What can go wrong, as one sentence for the user.
+
+Every message says what is wrong with the value seen, what is needed, and what to do.
+"""
+
+from __future__ import annotations
+
+
+class Ip2pError(Exception):
+    """Base of every error that a user can cause and repair."""
+
+
+class ModelMismatch(Ip2pError):
+    """The model is not of the kind that this step needs, for example 4 input channels instead of 8."""
+
+
+class BadImage(Ip2pError):
+    """A file is not a readable image."""
+
+
+class BadImageSize(Ip2pError):
+    """Two pictures, or a picture and a mask or latent, do not have the same size."""
+
+
+class BadInstruction(Ip2pError):
+    """An instruction is empty, or the number of instructions does not fit the number of images."""
+
+
+class CheckpointError(Ip2pError):
+    """A model file or folder cannot be read or written."""
+
+
+class NonFiniteLatents(Ip2pError):
+    """Latents contain NaN or infinity; decoding them would give a black picture."""
+
+
+class OutputExists(Ip2pError):
+    """The output path is already taken and overwriting was not asked for."""
+
+
+class ConfigError(Ip2pError):
+    """One or several settings are wrong; the message lists all of them."""
+
+    def __init__(self, *mistakes: str) -> None:
+        self.mistakes = mistakes
+        super().__init__(" ".join(mistakes))

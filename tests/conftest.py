@@ -1,0 +1,17 @@
+"""The folder of a test is its tier: tests/unit -> marker unit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+TIERS = ("unit", "parity", "host", "e2e", "browser")
+ROOT = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        folder = item.path.relative_to(ROOT).parts[0]
+        if folder in TIERS:
+            item.add_marker(folder)

@@ -1,0 +1,37 @@
+"""The training of the embedded editor as a real child process, a few seconds of every stage."""
+
+import subprocess
+import sys
+
+import torch
+
+from ip2p.ip2p_core.checkpoint import read_checkpoint
+from ip2p.trainer.diffusers_adapter import load_editor
+from ip2p.trainer.edit import edit_images
+
+
+def train(folder):
+    command = [sys.executable, "-m", "ip2p.trainer", "train-embedded", "--smoke"]
+    command += ["--run", str(folder / "run"), "-o", str(folder / "editor.safetensors")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=800, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def test_all_stages_end_in_a_model_that_edits_and_a_second_run_trains_no_further(tmp_path):
+    train(tmp_path)
+    path = tmp_path / "editor.safetensors"
+    assert path.stat().st_size < 12e6
+    config = read_checkpoint(path).config
+    assert (config.in_channels, config.prediction_type, config.working_resolution) == (8, "v", 64)
+    image = torch.rand(1, 70, 50, 3, generator=torch.Generator().manual_seed(0))
+    result = edit_images(load_editor(path), image, ["make it sepia"]).image
+    assert result.shape == image.shape
+    assert torch.isfinite(result).all()
+
+    first = read_checkpoint(path).state
+    log = train(tmp_path)
+    assert "step" not in log.replace("steps", "")
+    second = read_checkpoint(path).state
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)

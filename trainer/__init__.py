@@ -1,0 +1,1 @@
+"""The headless program: `ip2p ...`, or `python -m ip2p.trainer ...`."""

@@ -1,0 +1,149 @@
+"""Stage 3: train the 8-channel U-Net and the text encoder together on cached latents (arXiv:2211.09800, eq. 1)."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ...ip2p_core.conditioning import Conditioning, drop_conditioning
+from ...ip2p_core.objective import edit_loss
+from ...ip2p_core.open_clip_adapter import tokenize
+from ...ip2p_core.schedule import make_scaled_linear
+from .models import PREDICTION_TYPE
+from .pairs import LatentPairs
+from .state import TrainingState, learning_rate
+
+logger = logging.getLogger(__name__)
+
+BATCH, PEAK_LR, EMA_DECAY, DROPOUT = 32, 1.2e-3, 0.999, 0.05
+IDENTITY_SHARE = 0.04
+NOISE_OFFSET = 0.3
+"""Noise of the mean of each channel. The schedule's last step still holds 7 % of the picture, and over a whole picture the
+mean stands out of that; a model trained without offset reads the mean colour there, where sampling has only noise."""
+
+
+class EditorModules(nn.Module):
+    """U-Net and text encoder as one module, so that they share optimizer, average and state file."""
+
+    def __init__(self, unet: nn.Module, text_encoder: nn.Module) -> None:
+        super().__init__()
+        self.unet, self.text_encoder = unet, text_encoder
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Text embeddings [B, 77, D] of token ids."""
+        embeds: Tensor = self.text_encoder(input_ids=ids).last_hidden_state
+        return embeds
+
+    def predict(self, x: Tensor, t: Tensor, embeds: Tensor) -> Tensor:
+        """The network's output [B, 4, h, w]."""
+        output: Tensor = self.unet(x, t, encoder_hidden_states=embeds).sample
+        return output
+
+
+class Batch:
+    """Batch `step` of a set of pairs: a pure function of (seed, step)."""
+
+    def __init__(self, pairs: LatentPairs, identity: Sequence[str], seed: int, step: int, size: int) -> None:
+        rng = np.random.default_rng((seed, 3, step))
+        chosen = rng.integers(len(pairs.rows), size=size)
+        is_identity = rng.random(size) < IDENTITY_SHARE
+        rows = pairs.rows[torch.from_numpy(chosen)]
+        edited_rows = torch.where(torch.from_numpy(is_identity), rows[:, 0], rows[:, 1])
+        self.image_latents = pairs.latents[rows[:, 0]].float()
+        self.edited_latents = pairs.latents[edited_rows].float()
+        texts = [identity if same else pairs.instructions[i] for i, same in zip(chosen, is_identity, strict=True)]
+        self.instructions = [options[int(rng.integers(len(options)))] for options in texts]
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        self.noise = torch.randn(self.image_latents.shape, generator=generator)
+        self.noise += NOISE_OFFSET * torch.randn(size, self.noise.shape[1], 1, 1, generator=generator)
+        self.t = torch.randint(0, 1000, (size,), generator=generator)
+        self.u = torch.rand(size, generator=generator)
+
+
+def _token_ids() -> Callable[[str], Tensor]:
+    known: dict[str, Tensor] = {}
+
+    def ids(text: str) -> Tensor:
+        if text not in known:
+            known[text] = torch.tensor(tokenize(text))
+        return known[text]
+
+    return ids
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditorSettings:
+    """How the editor is trained."""
+
+    seed: int
+    minutes: float
+    """Wall time over all resumed runs together."""
+    scaling_factor: float
+    """Scaled latents are latents times this."""
+    threads: int
+    """Processor threads."""
+
+
+def train_editor(
+    modules: EditorModules,
+    sets: Sequence[tuple[LatentPairs, float]],
+    identity: Sequence[str],
+    run: Path,
+    settings: EditorSettings,
+) -> None:
+    """Train for a number of minutes of wall time; each step draws from one of the sets, by weight.
+
+    Args:
+        modules: what is trained.
+        sets: pairs and the share of steps that they get; a set has one picture size.
+        identity: instructions under which nothing changes.
+        run: folder of the state file.
+        settings: seed, time, scale of the latents.
+    """
+    seed, minutes = settings.seed, settings.minutes
+    torch.set_num_threads(settings.threads)
+    schedule, ids = make_scaled_linear(), _token_ids()
+    parameters = list(modules.parameters())
+    optimizer = torch.optim.AdamW(parameters, lr=PEAK_LR, weight_decay=0.01, betas=(0.9, 0.99), fused=True)
+    state = TrainingState(run / "editor.pt", modules, optimizer, EMA_DECAY)
+    state.resume()
+    shares = np.array([share for _, share in sets])
+    losses: list[float] = []
+    last = time.monotonic()
+    while state.seconds < minutes * 60:
+        progress = state.seconds / (minutes * 60)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(progress, PEAK_LR)
+        pairs = sets[np.random.default_rng((seed, 4, state.step)).choice(len(sets), p=shares / shares.sum())][0]
+        cells = pairs.latents.shape[-1] ** 2
+        batch = Batch(pairs, identity, seed, state.step, max(8, BATCH * 32**2 // cells))
+        with torch.autocast("cpu", torch.bfloat16):
+            token_ids = torch.stack([ids(text) for text in [*batch.instructions, ""]])
+            embeds = modules.embed(token_ids)
+            dropped = drop_conditioning(Conditioning(batch.image_latents, embeds[:-1]), embeds[-1:], batch.u, p=DROPOUT)
+            loss = edit_loss(
+                modules.predict,
+                batch.edited_latents * settings.scaling_factor,
+                dropped,
+                batch.t,
+                batch.noise,
+                schedule=schedule,
+                prediction_type=PREDICTION_TYPE,  # type: ignore[arg-type]
+            )
+        state.update(loss, parameters)
+        losses.append(float(loss.detach()))
+        now = time.monotonic()
+        state.seconds, last = state.seconds + now - last, now
+        if state.step % 200 == 0:
+            logger.info("editor step %d, %.1f min, loss %.4f", state.step, state.seconds / 60, np.mean(losses))
+            losses.clear()
+        if state.step % 500 == 0:
+            state.save()
+    state.save()
