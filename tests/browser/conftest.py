@@ -24,8 +24,9 @@ def browser_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfySe
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def front_end(browser_server: ComfyServer) -> Iterator[FrontEnd]:
+    """Not for the whole session: playwright's event loop runs in this thread, and other tests run loops of their own."""
     with opened_front_end(browser_server.url) as front_end:
         yield front_end
 
