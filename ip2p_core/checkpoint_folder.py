@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from .checkpoint_files import read_json, read_tensors
 from .checkpoint_keys import State, vae_from_ldm
 from .errors import CheckpointError
-from .model_config import ModelConfig
+from .model_config import ModelConfig, family_config
 
 _TEXT_FIELDS = (
     "vocab_size",
@@ -43,11 +43,12 @@ def is_diffusers_folder(path: Path) -> bool:
     return (path / "unet" / "config.json").is_file()
 
 
-def read_folder(path: Path) -> Folder:
+def read_folder(path: Path, other_vae: Path | None = None) -> Folder:
     """Read a diffusers model.
 
     Args:
         path: the folder that holds unet/, vae/ and text_encoder/.
+        other_vae: the autoencoder that will take the place of the model's own; then vae/ may be missing.
 
     Returns:
         Description and weights.
@@ -55,9 +56,10 @@ def read_folder(path: Path) -> Folder:
     Raises:
         CheckpointError: if a configuration or a weight file is missing or damaged.
     """
-    unet, vae = _own_fields(path / "unet"), _own_fields(path / "vae")
-    text = _text_fields(path / "text_encoder")
+    unet, text = _own_fields(path / "unet"), _text_fields(path / "text_encoder")
     is_xl = (path / "text_encoder_2").is_dir()
+    has_vae = other_vae is None or (path / "vae").is_dir()
+    vae = _own_fields(path / "vae") if has_vae else family_config("sdxl" if is_xl else "sd1", 8).vae
     scheduler = path / "scheduler" / "scheduler_config.json"
     name = read_json(scheduler).get("prediction_type", "epsilon") if scheduler.is_file() else "epsilon"
     if name not in _PREDICTION_TYPES:
@@ -88,7 +90,7 @@ def read_folder(path: Path) -> Folder:
     return Folder(
         config=config,
         unet=_weights(path / "unet", "diffusion_pytorch_model"),
-        vae=_renamed_attention(_weights(path / "vae", "diffusion_pytorch_model")),
+        vae=_renamed_attention(_weights(path / "vae", "diffusion_pytorch_model")) if has_vae else {},
         text=_text_weights(path / "text_encoder", has_projection=False),
         text_2=_text_weights(path / "text_encoder_2", has_projection=True) if is_xl else None,
     )

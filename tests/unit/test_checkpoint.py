@@ -109,6 +109,13 @@ def test_another_autoencoder_takes_the_place_of_the_own(editor, folder, tmp_path
         assert_same_state(raw.parts().unet, editor[1].unet.state_dict())
 
 
+def test_a_folder_without_an_autoencoder_opens_with_another(editor, folder, tmp_path):
+    (folder / "vae").rename(tmp_path / "vae")
+    assert_same_state(read_checkpoint(folder, tmp_path / "vae").state, read_checkpoint(editor[0]).state)
+    with pytest.raises(CheckpointError, match="vae"):
+        read_checkpoint(folder)
+
+
 def test_running_averages_are_used_where_the_file_has_them(editor, tmp_path):
     path, _ = editor
     state = load_file(path)
