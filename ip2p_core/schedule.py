@@ -61,12 +61,28 @@ class NoiseSchedule:
         weight = (log_sigma - log_sigmas[low]) / (log_sigmas[low + 1] - log_sigmas[low])
         return (low + weight).clamp(0, len(log_sigmas) - 1)
 
+    def network_time(self, sigma: Tensor) -> Tensor:
+        """Return what the network takes for a noise level: the nearest training step, as ComfyUI feeds its models."""
+        return self.sigma_to_t(sigma, is_quantized=True)
+
     def t_to_sigma(self, t: Tensor) -> Tensor:
         """Return the noise level of a training step, which may be fractional."""
         log_sigmas = self.log_sigmas.to(t.device)
         t = t.float().clamp(0, len(log_sigmas) - 1)
         low, high, weight = t.floor().long(), t.ceil().long(), t.frac()
         return ((1 - weight) * log_sigmas[low] + weight * log_sigmas[high]).exp()
+
+
+class EdmSchedule(NoiseSchedule):
+    """EDM's continuous noise levels, on which CosXL was trained (Karras et al. 2022, arXiv:2206.00364)."""
+
+    def __init__(self, sigma_min: float = 0.002, sigma_max: float = 120.0, num: int = 1000) -> None:
+        log_sigmas = torch.linspace(math.log(sigma_min), math.log(sigma_max), num, dtype=torch.float64)
+        super().__init__(1.0 / (1.0 + log_sigmas.exp() ** 2))
+
+    def network_time(self, sigma: Tensor) -> Tensor:
+        """Return c_noise (table 1 of the paper)."""
+        return 0.25 * sigma.log()
 
 
 def make_scaled_linear(beta_start: float = 0.00085, beta_end: float = 0.012, num: int = 1000) -> NoiseSchedule:

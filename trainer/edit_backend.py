@@ -6,7 +6,6 @@ Shapes: B images, H W height and width in pixels, C latent channels, h w in late
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +18,7 @@ from ..ip2p_core import open_clip_adapter
 from ..ip2p_core.guidance import Branches, Predictions
 from ..ip2p_core.image_tensor import from_model, to_model
 from ..ip2p_core.model_config import ModelConfig
-from ..ip2p_core.schedule import NoiseSchedule, make_scaled_linear, output_to_denoised, scale_model_input
-
-EDM_SIGMA_MIN, EDM_SIGMA_MAX = 0.002, 120.0  # CosXL's noise levels
+from ..ip2p_core.schedule import EdmSchedule, NoiseSchedule, make_scaled_linear, output_to_denoised, scale_model_input
 
 
 class TextCondition(NamedTuple):
@@ -120,7 +117,7 @@ class DiffusersDenoiser:
         network_input = torch.cat([scaled.to(images.dtype), images], dim=1)
         if editor.is_channels_last:
             network_input = network_input.contiguous(memory_format=torch.channels_last)
-        t = editor.network_time(sigma)
+        t = editor.schedule.network_time(sigma)
         output = editor.unet(network_input, t, embeds, added_cond_kwargs=added, return_dict=False)[0]
         outputs = iter(output.to(x.dtype).chunk(num_rows))
         prediction_type = editor.config.prediction_type
@@ -200,12 +197,6 @@ class Editor:
         condition = image_latents * self.scaling_factor if is_scaled else image_latents
         return DiffusersDenoiser(self, condition, text, null)
 
-    def network_time(self, sigma: Tensor) -> Tensor:
-        """Return what the U-Net takes for the noise level: the nearest training step, as ComfyUI, or EDM's c_noise."""
-        if is_edm(self.config):
-            return 0.25 * sigma.log()
-        return self.schedule.sigma_to_t(sigma, is_quantized=True)
-
     def use_channels_last(self) -> None:
         """Order the U-Net's numbers as the matrix units of GPUs like them; the results stay the same up to rounding."""
         self.unet.to(memory_format=torch.channels_last)
@@ -218,12 +209,4 @@ class Editor:
 
 def make_schedule(config: ModelConfig) -> NoiseSchedule:
     """Return the noise levels of a model: Stable Diffusion's, or EDM's for CosXL."""
-    if not is_edm(config):
-        return make_scaled_linear()
-    log_sigmas = torch.linspace(math.log(EDM_SIGMA_MIN), math.log(EDM_SIGMA_MAX), 1000, dtype=torch.float64)
-    return NoiseSchedule(1.0 / (1.0 + log_sigmas.exp() ** 2))
-
-
-def is_edm(config: ModelConfig) -> bool:
-    """Say whether the model works on EDM's continuous noise levels, as CosXL does."""
-    return config.image_latent_scale == "scaled"
+    return EdmSchedule() if config.image_latent_scale == "scaled" else make_scaled_linear()
