@@ -7,17 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from ip2p.tests import tiny
 from ip2p.tests.browser.frontend import FrontEnd, opened_front_end
 from ip2p.tests.host.comfy_host import ComfyServer, find_comfy, make_base_directory, running_comfy
-from ip2p.tests.host.workflow_runs import TINY_EDITOR, furnish
+from ip2p.tests.host.workflow_runs import furnish
 
 
 @pytest.fixture(scope="session")
 def browser_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
     """A running ComfyUI whose user has been here before: the front end opens without its tour."""
     root, base = find_comfy(), make_base_directory(tmp_path_factory.mktemp("comfy_for_browser"))
-    tiny.tiny_editor(base / "models" / "ip2p" / TINY_EDITOR, prediction_type="v")
     furnish(root, base)
     with running_comfy(root, base) as server:
         server.post("/settings", {"Comfy.TutorialCompleted": True})

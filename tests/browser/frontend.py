@@ -76,12 +76,6 @@ class FrontEnd:
         """Return what the front end sends to the server."""
         return self.page.evaluate("async () => (await app.graphToPrompt()).output")
 
-    def set_widget(self, node_id: int, name: str, value: Any) -> None:
-        self.page.evaluate(
-            "([id, name, value]) => { app.graph.getNodeById(id).widgets.find(one => one.name === name).value = value }",
-            [node_id, name, value],
-        )
-
     def errors(self) -> str:
         """Return what the error overlay says; empty without one."""
         overlay = self.page.get_by_test_id("error-overlay")

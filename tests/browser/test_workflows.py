@@ -8,7 +8,7 @@ from itertools import combinations
 import pytest
 
 from ip2p.tests.host.comfy_host import PACK_FOLDER
-from ip2p.tests.host.workflow_runs import NAMES, api_file, editor_name, ui_file
+from ip2p.tests.host.workflow_runs import NAMES, api_file, ui_file
 
 TITLE_HEIGHT = 30
 SAVE_NODE = 4
@@ -56,7 +56,6 @@ def test_instruct_edit_opens_from_the_templates_and_run_shows_the_picture(front_
     front_end.open_template(PACK_FOLDER, "instruct_edit")
     assert_opened_as_saved(front_end, "instruct_edit")
     assert_tidy(front_end)
-    front_end.set_widget(1, "model_name", editor_name())
     assert front_end.run(SAVE_NODE) == (768, 768)
     assert front_end.errors() == ""
     path = front_end.screenshot(screenshots / "instruct_edit.png")

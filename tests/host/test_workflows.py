@@ -16,7 +16,7 @@ from PIL import Image
 from ip2p.tests.host.comfy_host import PACK, PACK_FOLDER
 from ip2p.tests.host.test_server import NODE_IDS
 from ip2p.tests.host.workflow_files import FOLDER, api_prompt, as_text, ui_workflow
-from ip2p.tests.host.workflow_runs import NAMES, ON_CHECKPOINTS, ON_EMBEDDED, api_file, furnish, ui_file, with_editor
+from ip2p.tests.host.workflow_runs import NAMES, ON_CHECKPOINTS, ON_EMBEDDED, api_file, furnish, ui_file
 from ip2p.tests.host.workflow_sources import workflows
 
 APPLICATIONS = {
@@ -79,7 +79,7 @@ def test_every_node_of_a_twin_has_a_title_and_its_required_inputs(object_info, n
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_workflow_runs_to_a_picture_of_the_input_size(server, name):
-    prompt = with_editor(api_file(name))
+    prompt = api_file(name)
     for node in prompt.values():
         if node["class_type"] == "InstructEdit" and name in ON_CHECKPOINTS:
             node["inputs"]["steps"] = 3  # of random weights; the picture is not what counts
@@ -92,7 +92,7 @@ def test_a_workflow_runs_to_a_picture_of_the_input_size(server, name):
 @pytest.mark.parametrize("name", ON_EMBEDDED)
 def test_comfy_run_takes_a_workflow_in_both_formats(server, tmp_path, name, form):
     path, prefix = tmp_path / f"{name}.json", f"comfy_run_{form.__name__}_{name}"
-    workflow = json.dumps(with_editor(form(name)))
+    workflow = json.dumps(form(name))
     path.write_text(workflow.replace(f'"{name}"', f'"{prefix}"'), encoding="utf-8")
     host, port = server.url.removeprefix("http://").split(":")
     tool = Path(sys.executable).with_name("comfy")

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import shutil
 from pathlib import Path
 
 from ip2p.tests import tiny
-from ip2p.tests.host.comfy_host import PACK
 from ip2p.tests.host.test_loading import write_folder
 from ip2p.tests.host.workflow_files import FOLDER
-from ip2p.tests.host.workflow_sources import COSXL_EDIT, EMBEDDED, INPUT_PICTURE, INSTRUCT_PIX2PIX, MAGICBRUSH
+from ip2p.tests.host.workflow_sources import COSXL_EDIT, INPUT_PICTURE, INSTRUCT_PIX2PIX, MAGICBRUSH
 
-EMBEDDED_FILE = PACK / "ip2p_core" / "assets" / "editor.safetensors"
-TINY_EDITOR = "tiny_editor.safetensors"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
 ON_EMBEDDED = ["instruct_edit", "instruct_edit_advanced"]
 ON_CHECKPOINTS = [name for name in NAMES if name not in ON_EMBEDDED]
@@ -28,16 +24,6 @@ def ui_file(name: str) -> dict:
 def api_file(name: str) -> dict:
     """Read a workflow as the server runs it."""
     return json.loads((FOLDER / "api" / f"{name}.json").read_text(encoding="utf-8"))
-
-
-def editor_name() -> str:
-    """The editor of workflows on the embedded model; in a checkout without that file the tiny one stands in."""
-    return EMBEDDED if EMBEDDED_FILE.is_file() else TINY_EDITOR
-
-
-def with_editor(workflow: dict) -> dict:
-    """Return a workflow, in either format, that names an editor which this checkout has."""
-    return json.loads(json.dumps(copy.deepcopy(workflow)).replace(f'"{EMBEDDED}"', f'"{editor_name()}"'))
 
 
 def furnish(comfy_root: Path, base: Path) -> None:
