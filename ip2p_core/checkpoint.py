@@ -79,9 +79,10 @@ def read_checkpoint(path: Path | str, vae_path: Path | str | None = None) -> Raw
         ModelMismatch: if its U-Net has other than 4 or 8 input channels.
     """
     path = Path(path)
-    raw = _read_folder(path, vae_path) if path.is_dir() else _read_file(path)
-    if vae_path is not None:
-        vae, vae_config = read_vae(Path(vae_path), raw.config.vae)
+    other_vae = None if vae_path is None else Path(vae_path)
+    raw = _read_folder(path, other_vae) if path.is_dir() else _read_file(path)
+    if other_vae is not None:
+        vae, vae_config = read_vae(other_vae, raw.config.vae)
         others = {name: value for name, value in raw.state.items() if not name.startswith(VAE_PREFIX)}
         state = others | with_prefix(VAE_PREFIX, vae_to_ldm(vae, vae_config))
         raw = replace(raw, state=state, config=replace(raw.config, vae=vae_config))
@@ -94,13 +95,13 @@ def read_checkpoint(path: Path | str, vae_path: Path | str | None = None) -> Raw
     return raw
 
 
-def _read_folder(path: Path, vae_path: Path | str | None) -> RawCheckpoint:
+def _read_folder(path: Path, other_vae: Path | None) -> RawCheckpoint:
     if not is_diffusers_folder(path):
         raise CheckpointError(
             f"The folder {path} has no unet/config.json. Choose the folder of a whole diffusers model, with its "
             "configuration files."
         )
-    folder = read_folder(path, None if vae_path is None else Path(vae_path))
+    folder = read_folder(path, other_vae)
     family = family_of(folder.config)
     parts = ModelParts(unet=folder.unet, vae=folder.vae, text=folder.text, text_2=folder.text_2)
     return RawCheckpoint(join_parts(parts, folder.config, family), folder.config, "diffusers", family)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from .checkpoint_files import read_json, read_tensors
 from .checkpoint_keys import State, vae_from_ldm
 from .errors import CheckpointError
-from .model_config import ModelConfig, family_config
+from .model_config import Family, ModelConfig, family_config
 
 _TEXT_FIELDS = (
     "vocab_size",
@@ -58,8 +58,7 @@ def read_folder(path: Path, other_vae: Path | None = None) -> Folder:
     """
     unet, text = _own_fields(path / "unet"), _text_fields(path / "text_encoder")
     is_xl = (path / "text_encoder_2").is_dir()
-    has_vae = other_vae is None or (path / "vae").is_dir()
-    vae = _own_fields(path / "vae") if has_vae else family_config("sdxl" if is_xl else "sd1", 8).vae
+    vae, vae_state = _vae(path / "vae", other_vae, "sdxl" if is_xl else "sd1")
     scheduler = path / "scheduler" / "scheduler_config.json"
     name = read_json(scheduler).get("prediction_type", "epsilon") if scheduler.is_file() else "epsilon"
     if name not in _PREDICTION_TYPES:
@@ -90,10 +89,18 @@ def read_folder(path: Path, other_vae: Path | None = None) -> Folder:
     return Folder(
         config=config,
         unet=_weights(path / "unet", "diffusion_pytorch_model"),
-        vae=_renamed_attention(_weights(path / "vae", "diffusion_pytorch_model")) if has_vae else {},
+        vae=vae_state,
         text=_text_weights(path / "text_encoder", has_projection=False),
         text_2=_text_weights(path / "text_encoder_2", has_projection=True) if is_xl else None,
     )
+
+
+def _vae(own: Path, other: Path | None, family: Family) -> tuple[dict[str, Any], State]:
+    """Describe and read the model's own autoencoder; where it has none, the other one that takes its place."""
+    if other is None or own.is_dir():
+        return _own_fields(own), _renamed_attention(_weights(own, "diffusion_pytorch_model"))
+    state, config = read_vae(other, family_config(family, 8).vae)
+    return config, state
 
 
 def read_vae(path: Path, config: Mapping[str, Any]) -> tuple[State, dict[str, Any]]:
