@@ -84,8 +84,9 @@ def _require_file(path: Path) -> None:
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:
     with path.open("rb") as opened:
-        start = opened.read(4)
-    if path.suffix.lower() == ".safetensors" and start.startswith(_PICKLE_MAGIC):
+        start = opened.read(9)
+    is_safetensors = start[8:] == b"{"  # after eight bytes of length, which may begin like a pickle
+    if path.suffix.lower() == ".safetensors" and start.startswith(_PICKLE_MAGIC) and not is_safetensors:
         return CheckpointError(
             f"{path.name} is a pickle renamed to .safetensors; it was not opened. Use the safetensors version of the model."
         )

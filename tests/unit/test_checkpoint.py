@@ -187,6 +187,13 @@ def test_a_truncated_file_is_one_clear_sentence(editor, tmp_path, size):
         read_checkpoint(path)
 
 
+def test_a_truncated_file_whose_length_begins_like_a_pickle_is_not_called_one(tmp_path):
+    path = tmp_path / "short.safetensors"
+    path.write_bytes(b"\x80\x02\0\0\0\0\0\0" + b'{"a":')
+    with pytest.raises(CheckpointError, match=r"^short\.safetensors is cut off, damaged or not a model file"):
+        read_checkpoint(path)
+
+
 @pytest.mark.parametrize("name", ["picture.safetensors", "picture.ckpt"])
 def test_something_else_renamed_is_one_clear_sentence(tmp_path, name):
     (tmp_path / name).write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(5000))
