@@ -43,6 +43,7 @@ def edit_loss(
     *,
     schedule: NoiseSchedule,
     prediction_type: PredictionType = "eps",
+    starts: Tensor | None = None,
 ) -> Tensor:
     """Compute the loss of one batch.
 
@@ -54,11 +55,14 @@ def edit_loss(
         noise: unit noise [B, C, H, W].
         schedule: the noise levels of the training.
         prediction_type: what the network predicts.
+        starts: items [B] (bool) that the network sees as sampling starts: noise without any latents in it. The schedule's
+            last step still holds 7 % of the latents (arXiv:2305.08891, section 3.1), and a network learns to read it.
 
     Returns:
         The mean squared error, a scalar.
     """
-    noisy_latents = add_noise(latents, noise, t, schedule)
+    visible = latents if starts is None else latents * ~starts.reshape(-1, 1, 1, 1)
+    noisy_latents = add_noise(visible, noise, t, schedule)
     prediction = unet(torch.cat([noisy_latents, conditioning.image_latents], dim=1), t, conditioning.text_embeds)
     target = prediction_target(latents, noise, t, schedule, prediction_type)
     return functional.mse_loss(prediction.float(), target.float())  # eq. 1

@@ -19,6 +19,9 @@ from ..ip2p_core.model_config import ModelConfig
 from .edit_backend import ClipEncoders, DiffusersCodec, Editor, make_schedule
 from .edit_models import resolve_model, resolve_vae
 
+TOKEN_STD = 0.5
+"""Of fresh token embeddings. At CLIP's own 0.02 the few layers of a small encoder drown the words: measured after hours
+of training, "red" and "green" still came out within 5 % of one another."""
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -74,7 +77,9 @@ def new_modules(unet: dict[str, Any], vae: dict[str, Any], text_encoder: dict[st
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    return UNet2DConditionModel(**unet), AutoencoderKL(**vae), CLIPTextModel(CLIPTextConfig(**text_encoder))
+    text = CLIPTextModel(CLIPTextConfig(**text_encoder))
+    torch.nn.init.normal_(text.get_input_embeddings().weight, std=TOKEN_STD)
+    return UNet2DConditionModel(**unet), AutoencoderKL(**vae), text
 
 
 def use_plain_attention(unet: Any) -> None:

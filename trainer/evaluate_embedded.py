@@ -34,7 +34,7 @@ from .shape_world.scene import PALETTE, random_scene
 
 TEXT_SCALES = (0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6)
 IMAGE_SCALES = (0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6)
-CORRELATION_EFFECTS = ("sepia", "invert", "darker", "blue_tint", "black_and_white", "sketch")
+CORRELATION_EFFECTS = ("sepia", "blue_tint", "sketch")
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def with_scales(settings: EditSettings, s_T: float, s_I: float) -> EditSettings:
 def rank_correlations(editor: Editor, settings: EditSettings, seeds: Sequence[int] = (0, 1, 2)) -> dict[str, Any]:
     """Spearman: s_T with edit strength, s_I with similarity to the input; each over seven values and three seeds.
 
-    Strength is L1(result, AE(input)) and similarity its negative, averaged over the held-out photographs and six edits.
+    Strength is L1(result, AE(input)) and similarity its negative, averaged over the held-out photographs and three edits.
     """
     scales = settings.guidance.scales
     photos = [

@@ -10,15 +10,15 @@ from ip2p.trainer.diffusers_adapter import load_editor
 from ip2p.trainer.edit import edit_images
 
 
-def train(folder):
-    command = [sys.executable, "-m", "ip2p.trainer", "train-embedded", "--smoke"]
+def train(folder, *options):
+    command = [sys.executable, "-m", "ip2p.trainer", "train-embedded", "--smoke", *options]
     command += ["--run", str(folder / "run"), "-o", str(folder / "editor.safetensors")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=800, check=False)
     assert done.returncode == 0, done.stderr
     return done.stderr
 
 
-def test_all_stages_end_in_a_model_that_edits_and_a_second_run_trains_no_further(tmp_path):
+def test_all_stages_end_in_a_model_that_edits_and_a_second_run_trains_no_further_unless_started_from_it(tmp_path):
     train(tmp_path)
     path = tmp_path / "editor.safetensors"
     assert path.stat().st_size < 12e6
@@ -35,3 +35,9 @@ def test_all_stages_end_in_a_model_that_edits_and_a_second_run_trains_no_further
     second = read_checkpoint(path).state
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+    train(tmp_path / "further", "--start", str(path))
+    further = read_checkpoint(tmp_path / "further" / "editor.safetensors").state
+    encoder = [name for name in first if name.startswith("first_stage_model.encoder.")]
+    assert all(torch.equal(first[name], further[name]) for name in encoder)
+    assert not torch.equal(first["model.diffusion_model.out.2.bias"], further["model.diffusion_model.out.2.bias"])

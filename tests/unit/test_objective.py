@@ -54,3 +54,23 @@ def test_the_network_sees_noisy_latents_first_and_the_image_second(drawn):
     assert torch.equal(x[:, 4:], conditioning.image_latents)
     assert torch.equal(seen_t, t)
     assert torch.equal(embeds, conditioning.text_embeds)
+
+
+def test_an_item_marked_as_a_start_shows_the_network_nothing_of_its_latents_but_is_judged_by_them(drawn):
+    latents, noise, t = drawn
+    conditioning = Conditioning(torch.zeros_like(latents), torch.zeros(3, 2, 5))
+    starts, seen = torch.tensor([False, False, True]), []
+    loss = edit_loss(
+        lambda x, *_: seen.append(x) or torch.zeros_like(latents),
+        latents,
+        conditioning,
+        t,
+        noise,
+        schedule=SCHEDULE,
+        prediction_type="v",
+        starts=starts,
+    )
+    assert torch.equal(seen[0][:2, :4], add_noise(latents, noise, t, SCHEDULE)[:2])
+    torch.testing.assert_close(seen[0][2, :4], (1 - SCHEDULE.alphas_cumprod[999]).sqrt().to(noise.dtype) * noise[2])
+    target = prediction_target(latents, noise, t, SCHEDULE, "v")
+    torch.testing.assert_close(loss, target.square().mean().float())

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from ...ip2p_core.checkpoint import ModelConfig, write_checkpoint
-from ..diffusers_adapter import new_modules, use_plain_attention
+from ...ip2p_core.errors import ConfigError
+from ..diffusers_adapter import load_editor, new_modules, use_plain_attention
 from ..photo_edits import training_wordings
 from . import models
 from .autoencoder import AutoencoderSettings, build_pool, train_autoencoder
@@ -36,11 +37,11 @@ class Plan:
     autoencoder_minutes: float = 35.0
     editor_minutes: float = 90.0
     decoder_minutes: float = 15.0
-    """Afterwards: the decoder alone, while latents stay what they are."""
+    """Afterwards: the decoder alone, while latents stay what they are; 0 leaves it as it is."""
     seed: int = 0
     threads: int = 2
     pool_size: int = 5000
-    sets: tuple[tuple[int, int, int, float], ...] = ((128, 2600, 3600, 0.75), (256, 240, 120, 0.25))
+    sets: tuple[tuple[int, int, int, float], ...] = ((128, 2600, 3600, 0.85), (256, 240, 120, 0.15))
     """(picture size, originals of global edits, scenes, share of the steps)."""
     working_resolution: int = 256
     is_compiled: bool = True
@@ -61,14 +62,17 @@ SMOKE = Plan(
 """A few seconds of every stage: checks wiring, not quality."""
 
 
-def train(run: Path, out: Path, plan: Plan) -> None:
-    """Run or resume all stages, and write the model file."""
+def train(run: Path, out: Path, plan: Plan, start: Path | None = None) -> None:
+    """Run or resume all stages, and write the model file; with a model to start from, its encoder stays as it is."""
     run.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(plan.seed)
-    unet, vae, text_encoder = new_modules(models.UNET, models.VAE, models.TEXT_ENCODER)
-    vae = _autoencoder(vae, run / "autoencoder.pt", plan, plan.autoencoder_minutes, is_encoder_frozen=False)
-    scaling_factor = measure_scaling_factor(vae, plan.seed, min(plan.pool_size, 256))
-    logger.info("scaling factor %.4f", scaling_factor)
+    if start is None:
+        unet, vae, text_encoder = new_modules(models.UNET, models.VAE, models.TEXT_ENCODER)
+        vae = _autoencoder(vae, run / "autoencoder.pt", plan, plan.autoencoder_minutes, is_encoder_frozen=False)
+        scaling_factor = measure_scaling_factor(vae, plan.seed, min(plan.pool_size, 256))
+        logger.info("scaling factor %.4f", scaling_factor)
+    else:
+        unet, vae, text_encoder, scaling_factor = _started_from(start)
     sets = [(_pairs(vae, run, plan.seed, *one[:3]), one[3]) for one in plan.sets]
     use_plain_attention(unet)  # three times faster than the fused kernel's backward on a CPU
     if plan.is_compiled:
@@ -79,9 +83,22 @@ def train(run: Path, out: Path, plan: Plan) -> None:
     )
     train_editor(modules, sets, training_wordings("identity"), run, settings)
     modules = _averaged(modules, run / "editor.pt")
-    vae = _autoencoder(vae, run / "decoder.pt", plan, plan.decoder_minutes, is_encoder_frozen=True)
+    if plan.decoder_minutes:
+        vae = _autoencoder(vae, run / "decoder.pt", plan, plan.decoder_minutes, is_encoder_frozen=True)
     export(out, modules, vae, scaling_factor, plan)
     tune(out, plan.search)
+
+
+def _started_from(path: Path) -> tuple[Any, Any, Any, float]:
+    """U-Net, autoencoder, text encoder and scaling factor of a model of the embedded shape, to be trained further."""
+    editor = load_editor(path)
+    if editor.config.unet != models.UNET:
+        needed, found = models.UNET, editor.config.unet
+        raise ConfigError(f"{path.name} has the U-Net {found}, needed is {needed}. Start from an embedded editor.")
+    parts = editor.unet, editor.codec.vae, editor.text.encoders[0]
+    for part in parts:
+        part.requires_grad_(requires_grad=True)
+    return *parts, editor.scaling_factor
 
 
 def _autoencoder(vae: Any, state_file: Path, plan: Plan, minutes: float, *, is_encoder_frozen: bool) -> Any:
@@ -163,6 +180,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in ("autoencoder_minutes", "editor_minutes", "decoder_minutes"):
         flag = "--" + name.replace("_", "-")
         parser.add_argument(flag, type=float, default=getattr(Plan, name), help="default: %(default)g")
+    parser.add_argument("--start", type=Path, default=None, help="train this model further instead of from nothing")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--smoke", action="store_true", help="a few seconds of every stage: checks wiring, not quality")
@@ -175,5 +193,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         seed=options.seed,
         threads=options.threads,
     )
-    train(options.run, options.output, SMOKE if options.smoke else plan)
+    train(options.run, options.output, SMOKE if options.smoke else plan, options.start)
     return 0

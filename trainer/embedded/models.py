@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-NORM_GROUPS = 8
-"""Not the usual 32: groups of one or two channels would erase the mean colour of a picture (docs/adr/0006)."""
-
 VAE: dict[str, Any] = {
     "in_channels": 3,
     "out_channels": 3,
     "down_block_types": ["DownEncoderBlock2D"] * 3,
     "up_block_types": ["UpDecoderBlock2D"] * 3,
-    "block_out_channels": [32, 64, 64],
+    "block_out_channels": [64, 64, 64],
     "layers_per_block": 1,
     "latent_channels": 4,
-    "norm_num_groups": NORM_GROUPS,
+    "norm_num_groups": 32,
     "sample_size": 128,
 }
 TEXT_ENCODER: dict[str, Any] = {
@@ -35,12 +32,12 @@ UNET: dict[str, Any] = {
     "in_channels": 8,
     "out_channels": 4,
     "layers_per_block": 1,
-    "block_out_channels": [64, 64, 96],
+    "block_out_channels": [96, 64, 64],
     "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
     "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
     "cross_attention_dim": TEXT_ENCODER["hidden_size"],
     "attention_head_dim": 4,
-    "norm_num_groups": NORM_GROUPS,
+    "norm_num_groups": 8,  # not 32: groups of two channels erase the mean colour of a picture (docs/adr/0006)
 }
 PREDICTION_TYPE = "v"
 SIZE_MULTIPLE = 16
