@@ -38,6 +38,18 @@ class OutputExists(Ip2pError):
     """The output path is already taken and overwriting was not asked for."""
 
 
+class BadTriplet(Ip2pError):
+    """A triplet, or a file of triplets, cannot be used."""
+
+
+class PairStoreError(Ip2pError):
+    """Pairs, or a dataset of pairs, cannot be read or written."""
+
+
+class PictureError(PairStoreError):
+    """One picture, or one pair of pictures, cannot be used; others can."""
+
+
 class ConfigError(Ip2pError):
     """One or several settings are wrong; the message lists all of them."""
 
