@@ -1,26 +1,36 @@
-"""CLIP's byte-pair tokenizer, from the vocabulary file that open_clip ships: no network, no second copy.
+"""What comes from open_clip: CLIP's byte-pair tokenizer, and the networks of CLIP models.
 
-The text is cleaned as the tokenizers of Stable Diffusion do it (transformers' `CLIPTokenizer`, ComfyUI's `SDTokenizer`):
-Unicode NFC, every run of white space one space, lower case character by character. open_clip's own cleaning (ftfy and
-HTML entities) would give other ids. The one difference left: the control characters U+001C to U+001F count as white space.
+The tokenizer needs open_clip's vocabulary file alone: no network, no second copy. For the text encoders of diffusion
+models the text is cleaned as the tokenizers of Stable Diffusion do it (transformers' `CLIPTokenizer`, ComfyUI's
+`SDTokenizer`): Unicode NFC, every run of white space one space, lower case character by character. The one difference
+left: the control characters U+001C to U+001F count as white space. open_clip's own cleaning (ftfy and HTML entities) gives
+other ids; CLIP models were trained with it, so they get it.
+
+Shapes: B pictures or texts, D length of a feature.
 """
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import re
 import unicodedata
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .errors import ConfigError
+import torch
+from torch import Tensor
+
+from .errors import CheckpointError, ConfigError, ModelMismatch
 
 if TYPE_CHECKING:
     from open_clip.tokenizer import SimpleTokenizer
 
 START_ID = 49406
 END_ID = 49407
+VOCABULARY_SIZE = 49408
 CONTEXT_LENGTH = 77
 SPECIAL_TOKENS = {"<|startoftext|>": START_ID, "<|endoftext|>": END_ID}
 
@@ -81,3 +91,98 @@ def tokenize(text: str, *, pad_id: int = END_ID, context_length: int = CONTEXT_L
     """
     ids = [START_ID, *encode(text)[: context_length - 2], END_ID]
     return ids + [pad_id] * (context_length - len(ids))
+
+
+def tokenize_for_clip(texts: Sequence[str], context_length: int) -> Tensor:
+    """Turn texts into the ids [B, context length] that CLIP models read, cleaned as open_clip does it."""
+    ids: Tensor = _tokenizer()(list(texts), context_length=context_length)
+    return ids
+
+
+def cut_for_clip(text: str, context_length: int) -> str:
+    """Return the end of a text that `tokenize_for_clip` leaves out, in lower case; empty if nothing."""
+    tokenizer = _tokenizer()
+    cut: str = tokenizer.decode(tokenizer.encode(text)[context_length - 2 :])
+    return cut.strip()
+
+
+class Architecture(NamedTuple):
+    """A kind of CLIP model."""
+
+    model_cfg: dict[str, Any]  # open_clip's description: embed_dim, vision_cfg, text_cfg, quick_gelu, ...
+    preprocess_cfg: dict[str, Any]  # mean and std of the training pictures; empty means OpenAI's
+
+
+def _open_clip() -> Any:
+    """Import the whole package, on use."""
+    try:
+        import open_clip
+    except ImportError as error:
+        raise ConfigError(
+            f"The package open_clip cannot be loaded ({error}); install it with: pip install open_clip_torch"
+        ) from None
+    return open_clip
+
+
+def named_architecture(name: str) -> Architecture:
+    """Look up one of open_clip's architectures, with the mean and std that all of open_clip's weights for it share.
+
+    Args:
+        name: open_clip's name.
+
+    Returns:
+        The architecture.
+
+    Raises:
+        ConfigError: if there is none of that name, or open_clip is missing.
+    """
+    open_clip = _open_clip()
+    if name not in open_clip.list_models():
+        raise ConfigError(
+            f"open_clip has no architecture {name!r}. Use one of its names, for example ViT-B-32, ViT-L-14 or "
+            "ViT-L-14-quickgelu."
+        )
+    tags = (open_clip.get_pretrained_cfg(name, tag) for tag in open_clip.list_pretrained_tags_by_model(name))
+    statistics = {(tuple(tag["mean"]), tuple(tag["std"])) for tag in tags}
+    preprocess = dict(zip(("mean", "std"), statistics.pop(), strict=True)) if len(statistics) == 1 else {}
+    return Architecture(open_clip.get_model_config(name), preprocess)
+
+
+def build_clip(model_cfg: Mapping[str, Any], name: str) -> Any:
+    """Make an open_clip model with random weights; nothing is downloaded.
+
+    Args:
+        model_cfg: open_clip's description of the architecture.
+        name: what messages call the model.
+
+    Returns:
+        The model, a torch module.
+
+    Raises:
+        ModelMismatch: if it has no text tower or image tower, or does not read CLIP's own tokens.
+        CheckpointError: if open_clip cannot build it.
+        ConfigError: if open_clip is missing.
+    """
+    open_clip, settings = _open_clip(), copy.deepcopy(dict(model_cfg))
+    text_cfg, vision_cfg = settings.get("text_cfg"), settings.get("vision_cfg")
+    if not text_cfg or not vision_cfg:
+        raise ModelMismatch(
+            f"{name} describes no {'image' if text_cfg else 'text'} tower; scoring pictures against texts needs both. "
+            "Choose a whole CLIP model."
+        )
+    other = [key for key in ("hf_model_name", "hf_tokenizer_name", "tokenizer_kwargs") if text_cfg.get(key)]
+    if other or "multimodal_cfg" in settings or text_cfg.get("vocab_size", VOCABULARY_SIZE) != VOCABULARY_SIZE:
+        raise ModelMismatch(
+            f"{name} does not read CLIP's own {VOCABULARY_SIZE} tokens, or is a captioning model. Choose a CLIP model "
+            "such as ViT-B-32 or ViT-L-14."
+        )
+    vision_cfg["timm_model_pretrained"] = False
+    model_class = open_clip.CustomTextCLIP if settings.pop("custom_text", False) else open_clip.CLIP
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return model_class(**settings)
+    except (TypeError, ValueError, RuntimeError, AssertionError, ZeroDivisionError) as error:
+        raise CheckpointError(
+            f"open_clip {open_clip.__version__} cannot build the architecture of {name} ({error}). Update "
+            "open_clip_torch, or choose another model."
+        ) from None
