@@ -227,6 +227,33 @@ WORDINGS: dict[str, tuple[str, ...]] = {
     ),
 }
 
+RESULTS = {
+    "black_and_white": "black and white",
+    "sepia": "sepia",
+    "invert": "inverted",
+    "darker": "darker",
+    "brighter": "brighter",
+    "warmer": "warmer",
+    "cooler": "cooler",
+    "contrast": "high in contrast",
+    "blur": "blurry",
+    "pixelate": "pixelated",
+    "posterize": "posterized",
+    "sketch": "like a pencil sketch",
+    "red_tint": "tinted red",
+    "green_tint": "tinted green",
+    "blue_tint": "tinted blue",
+    "identity": "unchanged",
+}
+CARRIERS = (
+    "i want it {}",
+    "the photo should look {}",
+    "can you make this {}",
+    "let the image be {}",
+    "it must look {}",
+)
+"""Other sentences around the same words, so that the words are learnt and not whole sentences."""
+
 
 def apply_effect(name: str, image: FloatImage) -> FloatImage:
     """The exact result of a global edit, clipped to [0, 1]."""
@@ -235,7 +262,7 @@ def apply_effect(name: str, image: FloatImage) -> FloatImage:
 
 def training_wordings(name: str) -> tuple[str, ...]:
     """Return the wordings of an edit that training may use."""
-    return WORDINGS[name][:-1]
+    return WORDINGS[name][:-1] + tuple(carrier.format(RESULTS[name]) for carrier in CARRIERS)
 
 
 def held_out_wording(name: str) -> str:
