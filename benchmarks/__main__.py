@@ -25,15 +25,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m ip2p.benchmarks", description=__doc__)
     parser.add_argument("--rounds", type=int, default=7, help="timed runs of each contender")
     parser.add_argument("--size", type=int, default=256, help="side of the picture in pixels, on the CPU")
-    parser.add_argument("--steps", type=int, default=10, help="sampling steps, on the CPU")
+    parser.add_argument("--steps", type=int, default=20, help="sampling steps, on the CPU")
     options = parser.parse_args()
     say(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     with tempfile.TemporaryDirectory() as folder:
         model = bench_model(Path(folder))
         case = f"{model.name}, {options.size} px, {options.steps} steps of Euler ancestral, float32, CPU"
-        medians = measure(headless(model, options.size, options.steps), options.rounds)
-        report(f"One edit against diffusers' pipeline ({case})", medians, "diffusers", GOALS)
-        for name in medians:
+        seconds = measure(headless(model, options.size, options.steps), options.rounds)
+        report(f"One edit against diffusers' pipeline ({case})", seconds, "diffusers", GOALS)
+        for name in seconds:
             say(f"  {name:34} {_peak_memory(name, model, options)} MiB at its peak, alone in a process")
         _compare_in_host(model, case, options)
     gpu.run(options.rounds)
@@ -48,8 +48,8 @@ def _compare_in_host(model: Path, case: str, options: argparse.Namespace) -> Non
     if not (root / "main.py").is_file():
         say(f"\nAgainst the host's own nodes: unmeasured (no ComfyUI at {root}).")
         return
-    medians = json.loads(_child("in_host", root, model, options.size, options.steps, options.rounds))
-    report(f"One edit inside ComfyUI ({case})", medians, "host's own nodes", HOST_GOALS)
+    seconds = json.loads(_child("in_host", root, model, options.size, options.steps, options.rounds))
+    report(f"One edit inside ComfyUI ({case})", seconds, "host's own nodes", HOST_GOALS)
 
 
 def _child(module: str, *arguments: object) -> str:

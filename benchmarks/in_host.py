@@ -37,8 +37,8 @@ def main(comfy_root: str, model: str, size: str, steps: str, num_rounds: str) ->
             "our node": lambda: our_edit(loaded, image, int(steps), 1.5),
             "our node, s_I = 1 (two branches)": lambda: our_edit(loaded, image, int(steps), 1.0),
         }
-        medians = measure(contenders, int(num_rounds))
-    sys.stdout.write(json.dumps(medians) + "\n")
+        seconds = measure(contenders, int(num_rounds))
+    sys.stdout.write(json.dumps(seconds) + "\n")
 
 
 def our_edit(loaded: Any, image: torch.Tensor, steps: int, image_guidance_scale: float) -> object:

@@ -1,16 +1,16 @@
-"""Interleaved timing: contenders take turns, each round begins with another one, and medians are compared."""
+"""Interleaved timing: contenders take turns, each round begins with another one, and the ratios of the rounds are compared."""
 
 from __future__ import annotations
 
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
 
-def measure(contenders: Mapping[str, Callable[[], object]], num_rounds: int) -> dict[str, float]:
+def measure(contenders: Mapping[str, Callable[[], object]], num_rounds: int) -> dict[str, list[float]]:
     """Time contenders against each other.
 
     Args:
@@ -18,7 +18,7 @@ def measure(contenders: Mapping[str, Callable[[], object]], num_rounds: int) -> 
         num_rounds: timed runs of each.
 
     Returns:
-        Name -> median seconds.
+        Name -> seconds of every round.
     """
     names = list(contenders)
     seconds: dict[str, list[float]] = {name: [] for name in names}
@@ -32,7 +32,7 @@ def measure(contenders: Mapping[str, Callable[[], object]], num_rounds: int) -> 
             contenders[name]()
             _wait_for_device()
             seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in seconds.items()}
+    return seconds
 
 
 def _wait_for_device() -> None:
@@ -40,18 +40,21 @@ def _wait_for_device() -> None:
         torch.cuda.synchronize()
 
 
-def report(title: str, medians: Mapping[str, float], baseline: str, goals: Mapping[str, float]) -> None:
-    """Print one line per contender: median, ratio to the baseline, and the goal where there is one.
+def report(title: str, seconds: Mapping[str, Sequence[float]], baseline: str, goals: Mapping[str, float]) -> None:
+    """Print one line per contender: median, median ratio to the baseline of the same round, and the goal if there is one.
+
+    Machines speed up and slow down; within a round less so.
 
     Args:
         title: what was compared.
-        medians: name -> seconds.
+        seconds: name -> seconds of every round.
         baseline: whose time is 1.
         goals: name -> the largest ratio wanted.
     """
     say(f"\n{title}")
-    for name, value in medians.items():
-        ratio = value / medians[baseline]
+    for name, values in seconds.items():
+        value = statistics.median(values)
+        ratio = statistics.median(own / other for own, other in zip(values, seconds[baseline], strict=True))
         goal = (
             f"   goal <= {goals[name]:.2f}: {'reached' if ratio <= goals[name] else 'MISSED'}" if name in goals else ""
         )
