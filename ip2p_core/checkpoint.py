@@ -80,12 +80,7 @@ def read_checkpoint(path: Path | str, vae_path: Path | str | None = None) -> Raw
     """
     path = Path(path)
     other_vae = None if vae_path is None else Path(vae_path)
-    raw = _read_folder(path, other_vae) if path.is_dir() else _read_file(path)
-    if other_vae is not None:
-        vae, vae_config = read_vae(other_vae, raw.config.vae)
-        others = {name: value for name, value in raw.state.items() if not name.startswith(VAE_PREFIX)}
-        state = others | with_prefix(VAE_PREFIX, vae_to_ldm(vae, vae_config))
-        raw = replace(raw, state=state, config=replace(raw.config, vae=vae_config))
+    raw = _read_folder(path, other_vae) if path.is_dir() else _read_file(path, other_vae)
     if raw.config.in_channels not in (4, 8):
         raise ModelMismatch(
             f"The model {path.name} has {raw.config.in_channels} input channels; editors of InstructPix2Pix have 8 and "
@@ -107,7 +102,17 @@ def _read_folder(path: Path, other_vae: Path | None) -> RawCheckpoint:
     return RawCheckpoint(join_parts(parts, folder.config, family), folder.config, "diffusers", family)
 
 
-def _read_file(path: Path) -> RawCheckpoint:
+def _read_file(path: Path, other_vae: Path | None) -> RawCheckpoint:
+    raw = _read_own_file(path)
+    if other_vae is None:
+        return raw
+    vae, vae_config = read_vae(other_vae, raw.config.vae)
+    others = {name: value for name, value in raw.state.items() if not name.startswith(VAE_PREFIX)}
+    state = others | with_prefix(VAE_PREFIX, vae_to_ldm(vae, vae_config))
+    return replace(raw, state=state, config=replace(raw.config, vae=vae_config))
+
+
+def _read_own_file(path: Path) -> RawCheckpoint:
     metadata: dict[str, str] = {}
     if path.suffix.lower() == ".safetensors":
         names, metadata = read_metadata(path)

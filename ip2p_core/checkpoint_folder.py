@@ -48,7 +48,7 @@ def read_folder(path: Path, other_vae: Path | None = None) -> Folder:
 
     Args:
         path: the folder that holds unet/, vae/ and text_encoder/.
-        other_vae: the autoencoder that will take the place of the model's own; then vae/ may be missing.
+        other_vae: another autoencoder to use instead of vae/, which may then be missing.
 
     Returns:
         Description and weights.
@@ -96,10 +96,10 @@ def read_folder(path: Path, other_vae: Path | None = None) -> Folder:
 
 
 def _vae(own: Path, other: Path | None, family: Family) -> tuple[dict[str, Any], State]:
-    """Describe and read the model's own autoencoder; where it has none, the other one that takes its place."""
-    if other is None or own.is_dir():
+    """Describe and read the model's own autoencoder, or the other one that takes its place."""
+    if other is None:
         return _own_fields(own), _renamed_attention(_weights(own, "diffusion_pytorch_model"))
-    state, config = read_vae(other, family_config(family, 8).vae)
+    state, config = read_vae(other, _own_fields(own) if own.is_dir() else family_config(family, 8).vae)
     return config, state
 
 

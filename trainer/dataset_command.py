@@ -22,6 +22,7 @@ from ..ip2p_core.pair_store.published_layout import export_published, read_publi
 from ..ip2p_core.pair_store.review import copy_without, read_rejections, reject, restore
 from ..ip2p_core.pair_store.statistics import compute_statistics
 from ..ip2p_core.pair_store.validation import drop_shards, validate
+from .argument_parser import ArgumentParser
 from .dataset_page import SORTS, write_page
 
 PARTLY = 1
@@ -36,13 +37,6 @@ examples:
   ip2p dataset export pairs/ --format musubi -o out/
   ip2p dataset import folders before/ after/ --instructions texts.csv -o pairs/
 """
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as every other error of the program."""
-
-    def error(self, message: str) -> Any:
-        raise ConfigError(f"{message}. Run {self.prog} --help for the arguments.")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -60,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Describe the arguments."""
-    parser = _Parser(
+    parser = ArgumentParser(
         prog="ip2p dataset",
         description="Check, review, export and import datasets of training pairs.",
         epilog=EXAMPLES,

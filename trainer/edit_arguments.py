@@ -14,6 +14,7 @@ from ..ip2p_core.guidance import ApgSettings
 from ..ip2p_core.instruction import clean_instruction
 from ..ip2p_core.sampling import SAMPLERS
 from ..ip2p_core.schedule import SCHEDULERS
+from .argument_parser import ArgumentParser
 from .edit import EditSettings
 from .edit_record import EditRecord, read_record
 
@@ -39,16 +40,9 @@ class EditTask:
     repeated: EditRecord | None
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as every other error of the program."""
-
-    def error(self, message: str) -> Any:
-        raise ConfigError(f"{message}. Run ip2p edit --help for the arguments.")
-
-
 def build_parser() -> argparse.ArgumentParser:
     """Describe the arguments."""
-    parser = _Parser(
+    parser = ArgumentParser(
         prog="ip2p edit",
         description="Edit pictures by a written instruction. Size and transparency of each picture are kept.",
         epilog=EXAMPLES,

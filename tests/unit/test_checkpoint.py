@@ -104,9 +104,10 @@ def test_another_autoencoder_takes_the_place_of_the_own(editor, folder, tmp_path
     other = tiny_models(seed=5).vae
     other.save_pretrained(tmp_path / "vae")
     for vae_path in (tmp_path / "vae", tmp_path / "vae" / "diffusion_pytorch_model.safetensors"):
-        raw = read_checkpoint(editor[0], vae_path)
-        assert_same_state(raw.parts().vae, other.state_dict())
-        assert_same_state(raw.parts().unet, editor[1].unet.state_dict())
+        for model in (editor[0], folder):
+            raw = read_checkpoint(model, vae_path)
+            assert_same_state(raw.parts().vae, other.state_dict())
+            assert_same_state(raw.parts().unet, editor[1].unet.state_dict())
 
 
 def test_a_folder_without_an_autoencoder_opens_with_another(editor, folder, tmp_path):
