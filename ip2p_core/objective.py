@@ -44,6 +44,7 @@ def edit_loss(
     schedule: NoiseSchedule,
     prediction_type: PredictionType = "eps",
     starts: Tensor | None = None,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Compute the loss of one batch.
 
@@ -57,15 +58,18 @@ def edit_loss(
         prediction_type: what the network predicts.
         starts: items [B] (bool) that the network sees as sampling starts: noise without any latents in it. The schedule's
             last step still holds 7 % of the latents (arXiv:2305.08891, section 3.1), and a network learns to read it.
+        weights: how much each place counts, broadcast against [B, C, H, W]; of mean 1 to keep the size of the loss.
 
     Returns:
-        The mean squared error, a scalar.
+        The mean squared error, weighted where weights are given, a scalar.
     """
     visible = latents if starts is None else latents * ~starts.reshape(-1, 1, 1, 1)
     noisy_latents = add_noise(visible, noise, t, schedule)
     prediction = unet(torch.cat([noisy_latents, conditioning.image_latents], dim=1), t, conditioning.text_embeds)
     target = prediction_target(latents, noise, t, schedule, prediction_type)
-    return functional.mse_loss(prediction.float(), target.float())  # eq. 1
+    if weights is None:
+        return functional.mse_loss(prediction.float(), target.float())  # eq. 1
+    return ((prediction.float() - target.float()).square() * weights).mean()
 
 
 def _signal_and_spread(latents: Tensor, t: Tensor, schedule: NoiseSchedule) -> tuple[Tensor, Tensor]:

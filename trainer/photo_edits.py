@@ -251,6 +251,11 @@ CARRIERS = (
     "can you make this {}",
     "let the image be {}",
     "it must look {}",
+    "turn the whole thing {}",
+    "a {} version of it",
+    "edit the photo so that it is {}",
+    "i would like the picture to be {}",
+    "the result is {}",
 )
 """Other sentences around the same words, so that the words are learnt and not whole sentences."""
 

@@ -74,3 +74,19 @@ def test_an_item_marked_as_a_start_shows_the_network_nothing_of_its_latents_but_
     torch.testing.assert_close(seen[0][2, :4], (1 - SCHEDULE.alphas_cumprod[999]).sqrt().to(noise.dtype) * noise[2])
     target = prediction_target(latents, noise, t, SCHEDULE, "v")
     torch.testing.assert_close(loss, target.square().mean().float())
+
+
+def test_weights_of_one_leave_the_loss_as_it_is_and_weights_count_places():
+    generator = torch.Generator().manual_seed(0)
+    latents, noise = torch.randn(2, 2, 4, 8, 8, generator=generator)
+    conditioning = Conditioning(torch.zeros_like(latents), torch.zeros(2, 1, 1))
+    t = torch.tensor([100, 900])
+
+    def loss(weights):
+        unet = lambda x, t, text: torch.zeros_like(noise)  # noqa: E731
+        return edit_loss(unet, latents, conditioning, t, noise, schedule=SCHEDULE, weights=weights)
+
+    torch.testing.assert_close(loss(torch.ones(2, 1, 8, 8)), loss(None))
+    left = torch.zeros(2, 1, 8, 8)
+    left[..., :4] = 2
+    torch.testing.assert_close(loss(left), noise[..., :4].square().mean())

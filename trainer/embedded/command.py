@@ -41,7 +41,7 @@ class Plan:
     seed: int = 0
     threads: int = 2
     pool_size: int = 5000
-    sets: tuple[tuple[int, int, int, float], ...] = ((128, 2600, 3600, 0.85), (256, 240, 120, 0.15))
+    sets: tuple[tuple[int, int, int, float], ...] = ((128, 1500, 2600, 0.75), (256, 150, 500, 0.25))
     """(picture size, originals of global edits, scenes, share of the steps)."""
     working_resolution: int = 256
     is_compiled: bool = True
