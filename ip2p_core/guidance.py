@@ -103,6 +103,21 @@ def _guide_two(predictions: Predictions, s_T: float, s_I: float) -> Tensor:
     return guided
 
 
+def guide_text(cond: Tensor, uncond: Tensor, text_guidance_scales: Tensor) -> Tensor:
+    """Guide a text-to-image model, each row with its own scale (Ho & Salimans 2022, arXiv:2207.12598).
+
+    Args:
+        cond: predictions with the text [B, C, H, W].
+        uncond: predictions without it.
+        text_guidance_scales: one per row [B]; 1 is the plain conditional model.
+
+    Returns:
+        The guided prediction [B, C, H, W], in the parameterisation of the input.
+    """
+    scales = text_guidance_scales.to(cond).reshape(-1, *[1] * (cond.ndim - 1))
+    return uncond + scales * (cond - uncond)
+
+
 def _same(a: float, b: float) -> bool:
     return math.isclose(a, b, rel_tol=0.0, abs_tol=1e-9)
 

@@ -73,6 +73,12 @@ def encode(text: str) -> list[int]:
     return ids
 
 
+def token_strings(text: str) -> tuple[str, ...]:
+    """Return the whole text as byte pair strings, "</w>" at the end of a word, without start, end or truncation."""
+    decoder = _tokenizer().decoder
+    return tuple(decoder[i] for i in encode(text))
+
+
 def count_tokens(text: str) -> int:
     """Return the length of a text in tokens, with start and end, before any truncation."""
     return len(encode(text)) + 2
