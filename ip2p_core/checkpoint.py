@@ -49,6 +49,7 @@ __all__ = [
     "join_parts",
     "read_checkpoint",
     "require_editor",
+    "require_generator",
     "text_from_ldm",
     "text_to_ldm",
     "unet_from_ldm",
@@ -180,6 +181,23 @@ def require_editor(config: ModelConfig) -> None:
         raise ModelMismatch(
             f"The model has {config.in_channels} input channels; InstructPix2Pix needs 8 (4 noisy + 4 image latents). "
             'Load an InstructPix2Pix checkpoint into "model".'
+        )
+
+
+def require_generator(config: ModelConfig) -> None:
+    """Refuse a model that does not turn text into images.
+
+    Args:
+        config: description of the model.
+
+    Raises:
+        ModelMismatch: if it does not have 4 input channels.
+    """
+    if config.in_channels != 4:
+        kind = "; that is an editor" if config.in_channels == 8 else ""
+        raise ModelMismatch(
+            f"The model has {config.in_channels} input channels{kind}. Pairs are made by a text-to-image model with 4. "
+            'Load an SD1.x, SD2.x or SDXL text-to-image checkpoint into "model".'
         )
 
 

@@ -53,9 +53,9 @@ class CLIPScorer:
         self.config, self.name, self.device = config, name, torch.device(device)
         model: Any = build_clip(config.model_cfg, name)
         load_weights(model, state, name)
-        self._model = model.float().eval().requires_grad_(False).to(self.device)
+        self.model = model.float().eval().requires_grad_(False).to(self.device)
         self._mean, self._std = (value.to(self.device) for value in _statistics(config, name))
-        self.image_size = self._model.visual.image_size
+        self.image_size = self.model.visual.image_size
         self.context_length = int(config.model_cfg["text_cfg"].get("context_length", CONTEXT_LENGTH))
 
     @classmethod
@@ -63,6 +63,12 @@ class CLIPScorer:
         """Open a model file; see `read_scorer` for where its architecture comes from and what is refused."""
         state, config = read_scorer(path, architecture)
         return cls(state, config, name=path.name, device=device)
+
+    def move_to(self, device: torch.device | str) -> None:
+        """Compute on another device from now on."""
+        self.device = torch.device(device)
+        self.model.to(self.device)
+        self._mean, self._std = self._mean.to(self.device), self._std.to(self.device)
 
     def cut_text(self, text: str) -> str:
         """Return the end of a text that the model does not read, in lower case; empty if it reads the whole text."""
@@ -86,7 +92,7 @@ class CLIPScorer:
             raise BadImage(
                 f"The pictures have values from {low:.3g} to {high:.3g}; CLIP scores need them within 0 and 1."
             )
-        return self._embed(self._model.encode_image, list(torch.split(images, batch_size)), self._prepare)
+        return self._embed(self.model.encode_image, list(torch.split(images, batch_size)), self._prepare)
 
     def _prepare(self, images: Tensor) -> Tensor:
         pixels = images.to(self.device).float().movedim(-1, 1)
@@ -105,7 +111,7 @@ class CLIPScorer:
         """
         unique = list(dict.fromkeys(texts))
         batches = [unique[start : start + batch_size] for start in range(0, len(unique), batch_size)]
-        features = self._embed(self._model.encode_text, batches, self._tokenize)
+        features = self._embed(self.model.encode_text, batches, self._tokenize)
         place = {text: row for row, text in enumerate(unique)}
         return features[[place[text] for text in texts]]
 

@@ -56,13 +56,16 @@ def split_lines(text: str, num_images: int) -> list[str]:
     return lines
 
 
-def describe_truncation(text: str, count_tokens: Callable[[str], int], max_tokens: int = MAX_TOKENS) -> str | None:
+def describe_truncation(
+    text: str, count_tokens: Callable[[str], int], max_tokens: int = MAX_TOKENS, name: str = "instruction"
+) -> str | None:
     """Say what the text encoder will not read.
 
     Args:
         text: one instruction.
         count_tokens: length in tokens with start and end token, not truncated; supplied by the adapter.
         max_tokens: most tokens that the encoder reads.
+        name: what the text is.
 
     Returns:
         One sentence that names the words cut off, or None where everything is read.
@@ -81,6 +84,6 @@ def describe_truncation(text: str, count_tokens: Callable[[str], int], max_token
     cut = words[low:]
     shown = " ".join(cut) if len(cut) <= 8 else f"{' '.join(cut[:5])} ... {' '.join(cut[-2:])}"
     return (
-        f"The instruction has {num_tokens} tokens and the text encoder reads {max_tokens}: the last {len(cut)} of "
-        f'{len(words)} words are cut, from "{shown}". Shorten the instruction.'
+        f"The {name} has {num_tokens} tokens and the text encoder reads {max_tokens}: the last {len(cut)} of "
+        f'{len(words)} words are cut, from "{shown}". Shorten the {name}.'
     )

@@ -34,7 +34,7 @@ def prediction_target(
     return signal * noise - spread * latents  # arXiv:2202.00512, appendix D
 
 
-def edit_loss(
+def edit_loss(  # noqa: PLR0913
     unet: Unet,
     latents: Tensor,
     conditioning: Conditioning,

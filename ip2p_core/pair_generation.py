@@ -147,7 +147,9 @@ def make_sharing(
     """
     rows = source_rows(len(draws))
     if settings.mode == "published_code":
-        return PublishedSharing(source_rows=rows, p2p_thresholds=tuple(d.p2p_threshold for d in draws for _ in range(2)))
+        return PublishedSharing(
+            source_rows=rows, p2p_thresholds=tuple(d.p2p_threshold for d in draws for _ in range(2))
+        )
     paper = settings.paper_text
     edits: list[AttentionEdit | None] = []
     for draw, triplet in zip(draws, triplets, strict=True):

@@ -34,13 +34,14 @@ def draw_histograms(histograms: Sequence[Histogram]) -> Tensor:
     width, height = PANEL_SIZE
     num_rows = (len(histograms) + 1) // 2
     picture = Image.new("RGB", (2 * width, num_rows * height), PAPER)
-    draw, font = ImageDraw.Draw(picture), _font()
+    draw, font = ImageDraw.Draw(picture), load_font()
     for index, histogram in enumerate(histograms):
         _draw_panel(draw, font, histogram, (index % 2 * width, index // 2 * height))
     return torch.from_numpy(numpy.array(picture)).float() / 255.0
 
 
-def _font() -> _Font:
+def load_font() -> _Font:
+    """Load the font of all drawings, whatever this Pillow has."""
     try:
         return ImageFont.load_default(size=13)
     except (TypeError, ImportError, OSError):  # an old Pillow, or one without FreeType

@@ -3,6 +3,7 @@
 from typing_extensions import override
 
 from .comfy_adapter import folders
+from .dataset import LoadPairs, SavePairs
 from .edit import (
     DualCFGModel,
     DualCFGSampler,
@@ -11,7 +12,9 @@ from .edit import (
     InstructEdit,
     InstructGuider,
 )
+from .filter import CLIPDirectionalFilter, LoadCLIPScorer
 from .load import LoadInstructPix2Pix
+from .pair import LoadTriplets, Prompt2PromptPair
 from .schema import ComfyExtension, io
 
 NODES: list[type[io.ComfyNode]] = [
@@ -22,6 +25,12 @@ NODES: list[type[io.ComfyNode]] = [
     DualCFGSampler,
     DualCFGModel,
     InstructDecode,
+    LoadTriplets,
+    Prompt2PromptPair,
+    LoadCLIPScorer,
+    CLIPDirectionalFilter,
+    SavePairs,
+    LoadPairs,
 ]
 
 

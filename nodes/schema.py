@@ -3,12 +3,18 @@
 import dataclasses
 import inspect
 
-from comfy_api.v0_0_2 import ComfyExtension, io
+from comfy_api.v0_0_2 import ComfyExtension, io, ui
+from comfy_execution.graph_utils import ExecutionBlocker as Blocker
 
-__all__ = ["CATEGORY", "SEARCH_ALIASES", "ComfyExtension", "io", "schema", "socket"]
+__all__ = [
+    "CATEGORY", "PAIR_ALIASES", "SEARCH_ALIASES", "Blocker", "ClipScorer", "ComfyExtension", "Dataset", "Pairs", "io", "schema",
+    "socket", "ui",
+]  # fmt: skip
 
 CATEGORY = "InstructPix2Pix"
 SEARCH_ALIASES = ["ip2p", "instruct pix2pix", "instruction edit", "edit image with text"]
+PAIR_ALIASES = ["ip2p pairs", "prompt to prompt", "p2p", "training pairs", "dataset"]
+Pairs, Dataset, ClipScorer = (io.Custom(f"IP2P_{name}") for name in ("PAIRS", "DATASET", "CLIP_SCORER"))
 _SCHEMA_FIELDS = {field.name for field in dataclasses.fields(io.Schema)}
 
 

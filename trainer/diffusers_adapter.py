@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..ip2p_core import open_clip_adapter
-from ..ip2p_core.checkpoint import ModelParts, read_checkpoint, require_editor
+from ..ip2p_core.checkpoint import ModelParts, read_checkpoint, require_editor, require_generator
 from ..ip2p_core.errors import CheckpointError, ConfigError
 from ..ip2p_core.model_config import ModelConfig
 from .edit_backend import ClipEncoders, DiffusersCodec, Editor, make_schedule
@@ -48,12 +48,35 @@ def load_editor(
     Raises:
         ConfigError: if diffusers or transformers is missing, or the device or dtype is unknown.
     """
+    return _load(name, require_editor, models_dir, vae, dtype, device)
+
+
+def load_generator(
+    name: str | Path,
+    *,
+    models_dir: Path | None = None,
+    vae: str | None = None,
+    dtype: str = "auto",
+    device: str = "auto",
+) -> Editor:
+    """Open a text-to-image model with 4 input channels; otherwise as `load_editor`."""
+    return _load(name, require_generator, models_dir, vae, dtype, device)
+
+
+def _load(
+    name: str | Path,
+    require: Callable[[ModelConfig], None],
+    models_dir: Path | None,
+    vae: str | None,
+    dtype: str,
+    device: str,
+) -> Editor:
     torch_device = choose_device(device)
     torch_dtype = choose_dtype(dtype, torch_device)
     path = Path(name) if models_dir is None else resolve_model(str(name), models_dir)
     vae_path = None if vae is None else Path(vae) if models_dir is None else resolve_vae(vae, models_dir)
     raw = read_checkpoint(path, vae_path)
-    require_editor(raw.config)
+    require(raw.config)
     parts, config, family = raw.parts(), raw.config, raw.family
     del raw
     editor = build_editor(

@@ -141,21 +141,35 @@ class DiffusersDenoiser:
         ]
         texts = [text.expand(len(condition)) for _, text in wanted]
         images = torch.cat([image for image, _ in wanted]).to(self.editor.dtype)
-        return images, torch.cat([text.embeds for text in texts]).to(self.editor.dtype), self._added(texts)
+        height, width = (side * self.editor.codec.factor for side in condition.shape[-2:])
+        added = added_conditions(texts, (height, width), self.editor.dtype)
+        return images, torch.cat([text.embeds for text in texts]).to(self.editor.dtype), added
 
-    def _added(self, texts: Sequence[TextCondition]) -> dict[str, Tensor] | None:
-        pooled = [text.pooled for text in texts if text.pooled is not None]
-        if not pooled:
-            return None
-        stacked = torch.cat(pooled).to(self.editor.dtype)
-        height, width = (side * self.editor.codec.factor for side in self.image_condition.shape[-2:])
-        time_ids = stacked.new_tensor([height, width, 0, 0, height, width])
-        return {"text_embeds": stacked, "time_ids": time_ids.expand(len(stacked), -1)}
+
+def added_conditions(
+    texts: Sequence[TextCondition], size: tuple[int, int], dtype: torch.dtype
+) -> dict[str, Tensor] | None:
+    """Stack what SDXL takes beside the text embeddings; None for other families.
+
+    Args:
+        texts: one per branch of the call.
+        size: height and width of the pictures in pixels.
+        dtype: number format of the U-Net.
+
+    Returns:
+        Pooled text and the six numbers of the size, for every row.
+    """
+    pooled = [text.pooled for text in texts if text.pooled is not None]
+    if not pooled:
+        return None
+    stacked = torch.cat(pooled).to(dtype)
+    time_ids = stacked.new_tensor([*size, 0, 0, *size])
+    return {"text_embeds": stacked, "time_ids": time_ids.expand(len(stacked), -1)}
 
 
 @dataclass
 class Editor:
-    """A complete InstructPix2Pix model on one device."""
+    """A complete model on one device: an editor, or a text-to-image generator."""
 
     config: ModelConfig
     unet: Any

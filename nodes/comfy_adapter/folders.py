@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import folder_paths
 
 from ...ip2p_core.checkpoint import embedded_model_path
-from ...ip2p_core.errors import CheckpointError, Ip2pError
+from ...ip2p_core.errors import BadTriplet, CheckpointError, Ip2pError, PairStoreError
 
 EMBEDDED_EDITOR = "embedded: editor"
 EMBEDDED = {EMBEDDED_EDITOR: "editor"}
@@ -77,10 +77,15 @@ def resolve_model(name: str) -> Path:
     )
 
 
-def _refuse_outside(name: str) -> None:
+def is_outside(name: str) -> bool:
+    """Say whether a name leads out of the folder that it belongs to, on any system."""
     posix, windows = PurePosixPath(name), PureWindowsPath(name)
-    outside = posix.is_absolute() or windows.drive or windows.root or ".." in (*posix.parts, *windows.parts)
-    if outside or not posix.parts:
+    parts = (*posix.parts, *windows.parts)
+    return bool(posix.is_absolute() or windows.drive or windows.root or ".." in parts or not posix.parts)
+
+
+def _refuse_outside(name: str) -> None:
+    if is_outside(name):
         raise CheckpointError(
             f'The model name "{name}" does not lie inside the model folders; a name relative to models/ip2p, '
             "models/checkpoints or models/diffusers is needed. Move the model there and give its name alone."
@@ -105,3 +110,58 @@ def fingerprint(name: str) -> tuple:
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     stats = [(str(file), file.stat()) for file in files if file.is_file()]
     return tuple((file, stat.st_size, stat.st_mtime_ns) for file, stat in stats)
+
+
+DATASETS = "ip2p_datasets"
+TRIPLET_TYPES = (".jsonl", ".ndjson")
+
+
+def triplet_files() -> list[str]:
+    """List the files of triplets in the input folder."""
+    root = Path(folder_paths.get_input_directory())
+    found = (path for path in root.rglob("*") if path.suffix.lower() in TRIPLET_TYPES)
+    return sorted(path.relative_to(root).as_posix() for path in found)
+
+
+def resolve_input(name: str) -> Path:
+    """Find a file of the input folder.
+
+    Raises:
+        BadTriplet: if the name points outside the input folder, or nothing is there.
+    """
+    if not name or is_outside(name) or not (Path(folder_paths.get_input_directory()) / name).is_file():
+        raise BadTriplet(f'There is no file "{name}" in the input folder. Put the .jsonl file there and choose it.')
+    return Path(folder_paths.get_input_directory()) / name
+
+
+def stamp(path: Path) -> tuple:
+    """Say in which version a file is there."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return (str(path),)
+    return str(path), stat.st_size, stat.st_mtime_ns
+
+
+def dataset_folder() -> Path:
+    """Return where the datasets lie: output/ip2p_datasets."""
+    return Path(folder_paths.get_output_directory()) / DATASETS
+
+
+def dataset_names() -> list[str]:
+    """List the datasets."""
+    root = dataset_folder()
+    return sorted(path.parent.relative_to(root).as_posix() for path in root.glob("**/manifest.json"))
+
+
+def resolve_dataset(name: str) -> Path:
+    """Return the folder of a dataset, there or not yet.
+
+    Raises:
+        PairStoreError: if the name points outside output/ip2p_datasets.
+    """
+    if not name.strip() or is_outside(name):
+        raise PairStoreError(
+            f'The dataset name "{name}" does not lie inside output/{DATASETS}; give a name like "my_pairs".'
+        )
+    return dataset_folder() / name.strip()

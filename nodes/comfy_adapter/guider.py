@@ -99,30 +99,27 @@ class InstructGuider(comfy.samplers.CFGGuider):
         pair = equivalent_pair(guided, predictions, scale)
         scale = scale if abs(scale - 1.0) >= NEAR_ONE else 1.0
         conds = [self.conds["positive"], self.conds["middle"]]
-        for hook in model_options.get("sampler_pre_cfg_function", []):
-            pair = hook(
-                {
-                    "conds": conds,
-                    "conds_out": pair,
-                    "cond_scale": scale,
-                    "timestep": timestep,
-                    "sigma": timestep,
-                    "input": x,
-                    "model": self.inner_model,
-                    "model_options": model_options,
-                }
-            )
-        return comfy.samplers.cfg_function(
-            self.inner_model,
-            pair[0],
-            pair[1],
-            scale,
-            x,
-            timestep,
-            model_options=model_options,
-            cond=conds[0],
-            uncond=conds[1],
+        return apply_hooks(self.inner_model, pair, scale, conds, x, timestep, model_options)
+
+
+def apply_hooks(model, pair: list[Tensor], scale, conds: list, x: Tensor, timestep: Tensor, model_options: dict):
+    """Guide an ordinary pair [cond, uncond] through the CFG hooks of other nodes, as the host does."""
+    for hook in model_options.get("sampler_pre_cfg_function", []):
+        pair = hook(
+            {
+                "conds": conds,
+                "conds_out": pair,
+                "cond_scale": scale,
+                "timestep": timestep,
+                "sigma": timestep,
+                "input": x,
+                "model": model,
+                "model_options": model_options,
+            }
         )
+    return comfy.samplers.cfg_function(
+        model, pair[0], pair[1], scale, x, timestep, model_options=model_options, cond=conds[0], uncond=conds[1]
+    )
 
 
 def equivalent_pair(guided: Tensor, predictions: Predictions, scale: float) -> list[Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 
 import comfy.k_diffusion.sampling
 import comfy.model_management
@@ -81,7 +82,16 @@ def item_seeds(seed: int, latent: dict) -> list[int]:
     return [(seed + int(index)) % NUM_SEEDS for index in indices][:num_items]
 
 
-def run_guider(guider, latent: dict, sampler_name: str, sigmas: Tensor, seed: int) -> dict:
+def run_guider(
+    guider,
+    latent: dict,
+    sampler_name: str,
+    sigmas: Tensor,
+    seed: int,
+    *,
+    seeds: list[int] | None = None,
+    callback: Callable[[int, Tensor, Tensor, int], None] | None = None,
+) -> dict:
     """Sample once.
 
     Args:
@@ -90,6 +100,8 @@ def run_guider(guider, latent: dict, sampler_name: str, sigmas: Tensor, seed: in
         sampler_name: one of sampler_names().
         sigmas: noise levels, decreasing.
         seed: of the first image.
+        seeds: of every image; by default seed + i.
+        callback: called once per step; by default the host's progress bar with its preview.
 
     Returns:
         LATENT with the result.
@@ -98,9 +110,10 @@ def run_guider(guider, latent: dict, sampler_name: str, sigmas: Tensor, seed: in
         NonFiniteLatents: if the result contains NaN or infinity.
     """
     samples = latent["samples"]
-    seeds = item_seeds(seed, latent)
+    seeds = item_seeds(seed, latent) if seeds is None else seeds
     noise = torch.cat([start_noise(item, 1, samples.shape[1:]) for item in seeds])
-    callback = latent_preview.prepare_callback(guider.model_patcher, sigmas.shape[-1] - 1)
+    if callback is None:
+        callback = latent_preview.prepare_callback(guider.model_patcher, sigmas.shape[-1] - 1)
     result = guider.sample(
         noise,
         samples,

@@ -30,10 +30,11 @@ def config_of_model(model) -> ModelConfig:
     config = attached(model)
     if config is not None:
         return config
+    channels = model.model.model_config.unet_config.get("in_channels", 8)
     if not isinstance(model.model, comfy.model_base.SDXL):
-        return family_config("sd1", 8)
+        return family_config("sd1", channels)
     is_cosxl = model.model.model_type == comfy.model_base.ModelType.V_PREDICTION_EDM
-    return family_config("cosxl" if is_cosxl else "sdxl", 8)
+    return family_config("cosxl" if is_cosxl else "sdxl", channels)
 
 
 def config_of_encoders(clip, vae) -> ModelConfig:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ...ip2p_core.errors import ModelMismatch
+from ...ip2p_core.errors import BadInstruction, ModelMismatch
 from ...ip2p_core.instruction import MAX_TOKENS, describe_truncation
 from .notices import warn
 
@@ -37,8 +37,21 @@ def encode_texts(clip, texts: list[str], options: dict) -> list:
     return conditioning
 
 
+def require_whole(clip, captions: list[str]) -> None:
+    """Refuse captions of which the text encoder would read only a part: a pair must show all that its texts say.
+
+    Raises:
+        BadInstruction: naming what would be cut.
+    """
+    tokenizer = clip_tokenizer(clip)
+    for caption in captions:
+        fault = describe_truncation(caption, lambda part: len(tokenizer(part)["input_ids"]), name="caption")
+        if fault is not None:
+            raise BadInstruction(fault)
+
+
 def _tokens(clip, text: str) -> dict:
-    tokenizer = _clip_tokenizer(clip)
+    tokenizer = clip_tokenizer(clip)
     warning = describe_truncation(text, lambda part: len(tokenizer(part)["input_ids"]))
     if warning is not None:
         warn(warning)
@@ -46,7 +59,12 @@ def _tokens(clip, text: str) -> dict:
     return {key: _one_chunk(rows, getattr(clip.tokenizer, f"clip_{key}")) for key, rows in tokens.items()}
 
 
-def _clip_tokenizer(clip):
+def clip_tokenizer(clip):
+    """Return the tokenizer of the first CLIP text encoder.
+
+    Raises:
+        ModelMismatch: if the text encoder is not a CLIP.
+    """
     for name in CLIP_NAMES:
         if hasattr(clip.tokenizer, name):
             return getattr(clip.tokenizer, name).tokenizer

@@ -204,12 +204,13 @@ def edit_prompt(image: str, instruction: str, model_name: str, **options: Any) -
         "working_resolution": 0,
     }
     return {
-        "1": _node("LoadInstructPix2Pix", model_name=model_name),
-        "2": _node("LoadImage", image=image),
-        "3": _node("InstructEdit", **{**edit, **options}),
-        "4": _node("SaveImage", images=["3", 0], filename_prefix="edit"),
+        "1": node("LoadInstructPix2Pix", model_name=model_name),
+        "2": node("LoadImage", image=image),
+        "3": node("InstructEdit", **{**edit, **options}),
+        "4": node("SaveImage", images=["3", 0], filename_prefix="edit"),
     }
 
 
-def _node(class_type: str, **inputs: Any) -> dict:
+def node(class_type: str, **inputs: Any) -> dict:
+    """One node of an API prompt."""
     return {"class_type": class_type, "inputs": inputs, "_meta": {"title": class_type}}

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ip2p.tests import tiny
+from ip2p.tests import tiny, tiny_clip
 from ip2p.tests.host.comfy_host import (
     MODEL_FOLDERS,
     PACK,
@@ -20,7 +20,7 @@ from ip2p.tests.host.comfy_host import (
     running_comfy,
 )
 
-TINY_EDITOR = "tiny_editor.safetensors"
+TINY_EDITOR, TINY_GENERATOR, TINY_SCORER = (f"tiny_{name}.safetensors" for name in ("editor", "generator", "scorer"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -38,8 +38,10 @@ def comfy_root() -> Path:
 
 @pytest.fixture(scope="session")
 def comfy_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base directory with this pack, and a tiny editor with random weights in models/ip2p."""
+    """A base directory with this pack, and tiny models with random weights in models/ip2p."""
     base = make_base_directory(tmp_path_factory.mktemp("comfy"))
+    tiny.tiny_editor(base / "models" / "ip2p" / TINY_GENERATOR, in_channels=4)
+    tiny_clip.tiny_scorer(base / "models" / "ip2p" / TINY_SCORER)
     tiny.tiny_editor(base / "models" / "ip2p" / TINY_EDITOR, prediction_type="v")
     return base
 

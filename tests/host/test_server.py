@@ -24,6 +24,12 @@ NODE_IDS = {
     "DualCFGModel",
     "InstructDecode",
     "InstructEdit",
+    "LoadTriplets",
+    "Prompt2PromptPair",
+    "LoadCLIPScorer",
+    "CLIPDirectionalFilter",
+    "SavePairs",
+    "LoadPairs",
 }
 
 

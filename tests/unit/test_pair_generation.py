@@ -30,8 +30,10 @@ def test_draws_fill_their_ranges_evenly():
     draws = draw_samples(TRIPLET, PairSettings(num_samples=4000), 0)
     ps = torch.tensor([draw.p2p_threshold for draw in draws])
     scales = torch.tensor([draw.text_guidance_scale for draw in draws])
-    assert 0.1 <= float(ps.min()) < 0.11 and 0.89 < float(ps.max()) <= 0.9
-    assert 7.5 <= float(scales.min()) < 7.6 and 14.9 < float(scales.max()) <= 15.0
+    assert 0.1 <= float(ps.min()) < 0.11
+    assert 0.89 < float(ps.max()) <= 0.9
+    assert 7.5 <= float(scales.min()) < 7.6
+    assert 14.9 < float(scales.max()) <= 15.0
     assert float(ps.mean()) == pytest.approx(0.5, abs=0.02)
     assert abs(float(torch.corrcoef(torch.stack([ps, scales]))[0, 1])) < 0.05
 
