@@ -205,9 +205,14 @@ def choose_thresholds(
     return PRESETS[preset]
 
 
+def first_failure(scores: PairScores, thresholds: Thresholds) -> str | None:
+    """Name the first score that does not reach its threshold, or None; one that is not a number reaches none."""
+    return next((name for name, value in scores._asdict().items() if not value >= thresholds.of(name)), None)
+
+
 def passes(scores: PairScores, thresholds: Thresholds) -> bool:
-    """Say whether a pair reaches every threshold; a score that is not a number reaches none."""
-    return all(value >= thresholds.of(name) for name, value in scores._asdict().items())
+    """Say whether a pair reaches every threshold."""
+    return first_failure(scores, thresholds) is None
 
 
 def keep_best(

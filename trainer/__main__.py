@@ -14,6 +14,7 @@ from ..ip2p_core.errors import Ip2pError
 COMMANDS = {
     "edit": (".edit_command", "edit pictures by a written instruction"),
     "demo": (".demo", "edit held-out pictures with the embedded model and write before/after sheets"),
+    "pairs": (".pairs_command", "make a dataset of pairs from triplets of texts"),
     "dataset": (".dataset_command", "check, review, export and import datasets of pairs"),
     "train-embedded": (".embedded.command", "train the embedded editor again"),
     "evaluate-embedded": (".evaluate_embedded", "measure the embedded editor"),

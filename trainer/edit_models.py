@@ -7,7 +7,7 @@ from pathlib import Path, PurePath
 from ..ip2p_core.checkpoint import embedded_model_path
 from ..ip2p_core.errors import CheckpointError
 
-EMBEDDED = ("editor",)
+EMBEDDED = ("editor", "generator", "clip")
 SUBFOLDERS = ("", "ip2p", "checkpoints", "diffusers")
 VAE_SUBFOLDERS = ("vae", "")
 
@@ -16,7 +16,7 @@ def resolve_model(name: str, models_dir: Path) -> Path:
     """Find a model by name.
 
     Args:
-        name: "editor" for the embedded one, or a file or folder inside `models_dir` or its folders ip2p, checkpoints
+        name: "editor", "generator" or "clip" for the embedded ones, or a file or folder inside `models_dir` or its folders ip2p, checkpoints
             and diffusers; the suffix .safetensors may be left out.
         models_dir: folder of the models.
 

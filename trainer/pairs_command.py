@@ -1,0 +1,148 @@
+"""`ip2p pairs CONFIG.json`: triplets to a filtered dataset of pairs; it resumes where it was stopped."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+
+from ..ip2p_core.clip_scorer import CLIPScorer
+from ..ip2p_core.errors import BadTriplet
+from ..ip2p_core.open_clip_adapter import count_tokens
+from ..ip2p_core.pair_generation import draw_samples
+from ..ip2p_core.pair_store import PairWriter, SaveLimits
+from ..ip2p_core.pair_store.durable_files import write_durably
+from ..ip2p_core.safety import ZeroShotSafety
+from ..ip2p_core.triplet import Triplet, deduplicate, read_triplets
+from .argument_parser import ArgumentParser
+from .config_file import read_config
+from .diffusers_adapter import choose_device, load_generator
+from .edit_backend import Editor
+from .edit_models import resolve_model
+from .generate_pairs import PairGenerator, Progress, run_folder
+from .pair_config import PairsConfig
+from .pair_sampler import sample_pairs
+from .pair_spool import Spool
+
+PACKAGES = ("torch", "diffusers", "transformers", "open_clip_torch", "pyarrow")
+LOG_SECONDS = 10.0
+MAX_TOKENS = 77
+PNG_SHARE = 0.6
+"""Size of the PNG of a picture, as a part of its three bytes a pixel: about that of photographs."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of `ip2p pairs`."""
+    parser = ArgumentParser(prog="ip2p pairs", description=__doc__)
+    parser.add_argument("config", type=Path, nargs="?", help="JSON file of settings")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done, in what time and space")
+    options = parser.parse_args(argv)
+    config = read_config(PairsConfig, options.config, options.set)
+    triplets = _read(config)
+    models = Path(config.models)
+    generator_path, scorer_path = resolve_model(config.generator, models), resolve_model(config.scorer, models)
+    device = choose_device(config.device)
+    model = load_generator(config.generator, models_dir=models, dtype=config.dtype, device=str(device))
+    if config.channels_last:
+        model.use_channels_last()
+    if config.compile:
+        model.compile()
+    if options.dry_run:
+        _say(_estimate(config, model, triplets))
+        return 0
+    scorer = CLIPScorer.from_file(scorer_path, config.architecture, device)
+    safety = None
+    if config.safety == "require":
+        judge = CLIPScorer.from_file(resolve_model(config.safety_model, models), config.safety_architecture, device)
+        safety = ZeroShotSafety(judge, config.safety_threshold)
+    output = Path(config.output)
+    log = _Log(run_folder(output), config)
+    generator = PairGenerator(config, model, scorer, safety)
+    limits = SaveLimits(seconds=config.save_seconds)
+    with PairWriter(output, config.identity(generator_path, scorer_path), limits) as writer:
+        known = writer.manifest.notes.get("safety", {})
+        note = {"filter": config.safety, "model": config.safety_model, "num_unsafe": known.get("num_unsafe", 0)}
+        writer.note("safety", note)
+        progress = generator.run(triplets, writer, Spool(run_folder(output) / "spool"), log.report)
+        writer.note("safety", {**note, "num_unsafe": note["num_unsafe"] + progress.num_unsafe})
+    log.write(f"{progress.describe()}. The dataset is in {output}.")
+    return 0
+
+
+def _read(config: PairsConfig) -> list[Triplet]:
+    """Read the triplets, and leave out those whose captions the text encoder would cut."""
+    content = read_triplets(config.triplets, config.malformed_lines)
+    _say(content.report())
+    triplets = deduplicate(content.triplets)
+    usable = [one for one in triplets if max(map(count_tokens, (one.caption, one.edited_caption))) <= MAX_TOKENS]
+    if len(usable) < len(triplets):
+        _say(f"{len(triplets) - len(usable)} triplets are left out: a caption has more than {MAX_TOKENS} tokens.")
+    if not usable:
+        raise BadTriplet(f"No triplet of {config.triplets} is left; every caption has more than {MAX_TOKENS} tokens.")
+    return usable
+
+
+def _estimate(config: PairsConfig, model: Editor, triplets: list[Triplet]) -> str:
+    """Say what a run would do; the time is measured on one batch of two steps."""
+    settings, sampling = config.pair_settings(), config.sampling()
+    size = config.samples_per_unit
+    draws = draw_samples(triplets[0], settings, config.seed, range(size))
+    seconds = []
+    for steps in (1, 3):
+        started = time.monotonic()
+        sample_pairs(
+            model, draws, [triplets[0]] * size, settings, type(sampling)(**{**asdict(sampling), "steps": steps})
+        )
+        seconds.append(time.monotonic() - started)
+    per_step = max(0.0, (seconds[1] - seconds[0]) / 2)
+    num_pairs = len(triplets) * config.num_samples
+    hours = num_pairs / size * (seconds[0] + per_step * (config.steps - 1)) / 3600
+    gigabytes = len(triplets) * config.keep * 2 * 3 * config.width * config.height * PNG_SHARE / 1e9
+    return (
+        f"{len(triplets)} prompts, {num_pairs} pairs of {config.width}x{config.height} in {config.steps} steps: about "
+        f"{hours:.2f} hours on {model.device}, without scoring; at most {len(triplets) * config.keep} pairs kept, about "
+        f"{gigabytes:.2f} GB, in {config.output}."
+    )
+
+
+class _Log:
+    """The run folder: settings, versions, and a line every few seconds, which is printed too."""
+
+    def __init__(self, folder: Path, config: PairsConfig) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        versions = {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
+        for name, record in (("config", asdict(config)), ("versions", versions)):
+            text = json.dumps(record, indent=1)
+            write_durably(folder / f"{name}.json", lambda beside, text=text: beside.write_text(text))  # type: ignore[misc]
+        self._path = folder / "log.txt"
+        self._last = 0.0
+
+    def report(self, progress: Progress) -> None:
+        """Write a line, at most one every few seconds."""
+        if time.monotonic() - self._last >= LOG_SECONDS:
+            self._last = time.monotonic()
+            self.write(progress.describe())
+
+    def write(self, line: str) -> None:
+        """Write a line to the log and the screen."""
+        with self._path.open("a", encoding="utf-8") as log:
+            log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
+        _say(line)
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
