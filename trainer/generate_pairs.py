@@ -143,7 +143,9 @@ class PairGenerator:
         if self.config.stop_when_full or self.config.give_up_after:
             # one unit of each prompt at a time, to see when to stop
             windows = [names[first : first + per_batch] for first in range(0, len(names), per_batch)]
-            groups = (list(row) for window in windows for row in zip(*map(self._units, window), strict=True))
+            groups: Iterator[list[Unit]] = (
+                list(row) for window in windows for row in zip(*map(self._units, window), strict=True)
+            )
         else:
             ordered = (unit for name in names for unit in self._units(name))
             groups = iter(lambda: list(islice(ordered, per_batch)), [])

@@ -50,6 +50,11 @@ class Spool:
     def put(self, unit: Unit, passing: Sequence[PairRecord], rejected: Sequence[Candidate]) -> None:
         """Keep a finished unit.
 
+        Args:
+            unit: the range of samples.
+            passing: its pairs that reach every threshold.
+            rejected: its other candidates.
+
         Raises:
             PairStoreError: if the disk is full or refuses.
         """

@@ -161,7 +161,7 @@ def test_a_dry_run_says_what_it_would_do_and_writes_nothing(config, tmp_path, ca
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"sampels": 3, "keep": "four"}, ["no setting 'sampels'", "'keep' is 'four'; a whole number is needed"]),
+        ({"num_sample": 3, "keep": "four"}, ["no setting 'num_sample'", "'keep' is 'four'; a whole number is needed"]),
         ({"p_min": 0.9, "p_max": 0.1, "keep": 0}, ["range of p is 0.9 to 0.1", "keep is 0"]),
         ({"safety": "require"}, ["no safety classifier", '"safety": "off"']),
         ({"generator": "editor_a"}, ["8 input channels; that is an editor"]),
