@@ -17,6 +17,8 @@ COMMANDS = {
     "pairs": (".pairs_command", "make a dataset of pairs from triplets of texts"),
     "dataset": (".dataset_command", "check, review, export and import datasets of pairs"),
     "train-embedded": (".embedded.command", "train the embedded editor again"),
+    "train-embedded-generator": (".embedded.generator", "train the embedded text-to-image model again"),
+    "train-embedded-clip": (".embedded.clip", "train the embedded CLIP again"),
     "evaluate-embedded": (".evaluate_embedded", "measure the embedded editor"),
 }
 INTERRUPTED, USER_ERROR = 130, 2

@@ -82,7 +82,7 @@ def train(run: Path, out: Path, plan: Plan, start: Path | None = None) -> None:
         seed=plan.seed, minutes=plan.editor_minutes, scaling_factor=scaling_factor, threads=plan.threads
     )
     train_editor(modules, sets, training_wordings("identity"), run, settings)
-    modules = _averaged(modules, run / "editor.pt")
+    modules = averaged(modules, run / "editor.pt")
     if plan.decoder_minutes:
         vae = _autoencoder(vae, run / "decoder.pt", plan, plan.decoder_minutes, is_encoder_frozen=True)
     export(out, modules, vae, scaling_factor, plan)
@@ -112,7 +112,7 @@ def _autoencoder(vae: Any, state_file: Path, plan: Plan, minutes: float, *, is_e
         is_encoder_frozen=is_encoder_frozen,
     )
     train_autoencoder(vae.train(), state_file, settings)
-    return _averaged(vae, state_file)
+    return averaged(vae, state_file)
 
 
 def _pairs(vae: Any, run: Path, seed: int, size: int, num_originals: int, num_scenes: int) -> LatentPairs:
@@ -142,7 +142,7 @@ def measure_scaling_factor(vae: Any, seed: int, num_pictures: int) -> float:
     return round(1 / float(torch.cat([encode_modes(vae, part) for part in torch.split(pool, 32)]).std()), 4)
 
 
-def _averaged(module: Any, state_file: Path) -> Any:
+def averaged(module: Any, state_file: Path) -> Any:
     """The module with the averaged weights of a finished stage, for inference."""
     saved = torch.load(state_file, weights_only=True)  # noqa: TID251 - our own file, weights only
     module.load_state_dict(saved["ema"])

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -77,24 +78,59 @@ def vary_wording(rng: np.random.Generator, text: str) -> str:
     return text + CLOSINGS[int(rng.integers(len(CLOSINGS)))] if kind < 0.4 else text
 
 
-class Batch:
-    """Batch `step` of a set of pairs: a pure function of (seed, step)."""
+class Batch(NamedTuple):
+    """What one step learns from; a pure function of (seed, step)."""
 
-    def __init__(self, pairs: LatentPairs, identity: Sequence[str], seed: int, step: int, size: int) -> None:
-        rng = np.random.default_rng((seed, 3, step))
-        chosen = rng.integers(len(pairs.rows), size=size)
-        is_identity = rng.random(size) < IDENTITY_SHARE
-        rows = pairs.rows[torch.from_numpy(chosen)]
-        edited_rows = torch.where(torch.from_numpy(is_identity), rows[:, 0], rows[:, 1])
-        self.image_latents = pairs.latents[rows[:, 0]].float()
-        self.edited_latents = pairs.latents[edited_rows].float()
-        texts = [identity if same else pairs.instructions[i] for i, same in zip(chosen, is_identity, strict=True)]
-        self.instructions = [vary_wording(rng, options[int(rng.integers(len(options)))]) for options in texts]
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        self.noise = torch.randn(self.image_latents.shape, generator=generator)
-        self.starts = torch.rand(size, generator=generator) < START_SHARE
-        self.t = torch.randint(0, LAST_STEP + 1, (size,), generator=generator).masked_fill(self.starts, LAST_STEP)
-        self.u = torch.rand(size, generator=generator)
+    image_latents: Tensor
+    """Unscaled [B, 4, h, w]; [B, 0, h, w] for a text-to-image model."""
+    edited_latents: Tensor
+    """Unscaled [B, 4, h, w]: what shall come out."""
+    texts: list[str]
+    noise: Tensor
+    starts: Tensor
+    t: Tensor
+    u: Tensor
+    weights: Tensor | None
+
+
+MakeBatch = Callable[[int], Batch]
+
+
+def pair_batch(pairs: LatentPairs, identity: Sequence[str], spread: float, seed: int, step: int, size: int) -> Batch:
+    """Draw the batch of one step of the editor.
+
+    Args:
+        pairs: latents and instructions.
+        identity: instructions under which nothing changes.
+        spread: standard deviation of the latents.
+        seed: of the training.
+        step: number of the step.
+        size: number of pairs.
+
+    Returns:
+        The batch.
+    """
+    rng = np.random.default_rng((seed, 3, step))
+    chosen = rng.integers(len(pairs.rows), size=size)
+    is_identity = rng.random(size) < IDENTITY_SHARE
+    rows = pairs.rows[torch.from_numpy(chosen)]
+    edited_rows = torch.where(torch.from_numpy(is_identity), rows[:, 0], rows[:, 1])
+    original, edited = pairs.latents[rows[:, 0]].float(), pairs.latents[edited_rows].float()
+    options = [identity if same else pairs.instructions[i] for i, same in zip(chosen, is_identity, strict=True)]
+    texts = [vary_wording(rng, one[int(rng.integers(len(one)))]) for one in options]
+    return Batch(original, edited, texts, *noising(rng, edited), change_weights(original, edited, spread))
+
+
+def noising(
+    rng: np.random.Generator, latents: Tensor, start_share: float = START_SHARE
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Draw noise, which items are sampling starts, t, and the numbers that decide the dropout."""
+    generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+    size = len(latents)
+    noise = torch.randn(latents.shape, generator=generator)
+    starts = torch.rand(size, generator=generator) < start_share
+    t = torch.randint(0, LAST_STEP + 1, (size,), generator=generator).masked_fill(starts, LAST_STEP)
+    return noise, starts, t, torch.rand(size, generator=generator)
 
 
 def _token_ids() -> Callable[[str], Tensor]:
@@ -128,7 +164,7 @@ def train_editor(
     run: Path,
     settings: EditorSettings,
 ) -> None:
-    """Train for a number of minutes of wall time; each step draws from one of the sets, by weight.
+    """Train the editor; each step draws from one of the sets, by weight.
 
     Args:
         modules: what is trained.
@@ -137,25 +173,41 @@ def train_editor(
         run: folder of the state file.
         settings: seed, time, scale of the latents.
     """
-    seed, minutes = settings.seed, settings.minutes
+    shares = np.array([share for _, share in sets])
+
+    def make_batch(step: int) -> Batch:
+        pairs = sets[np.random.default_rng((settings.seed, 4, step)).choice(len(sets), p=shares / shares.sum())][0]
+        size = max(8, BATCH * 32**2 // pairs.latents.shape[-1] ** 2)
+        return pair_batch(pairs, identity, 1 / settings.scaling_factor, settings.seed, step, size)
+
+    train_network(modules, make_batch, run / "editor.pt", settings)
+
+
+def train_network(modules: EditorModules, make_batch: MakeBatch, state_file: Path, settings: EditorSettings) -> None:
+    """Train U-Net and text encoder for a number of minutes of wall time, or go on where an earlier run stopped.
+
+    Args:
+        modules: what is trained.
+        make_batch: gives the batch of a step.
+        state_file: where the state is kept.
+        settings: seed, time, scale of the latents.
+    """
+    minutes = settings.minutes
     torch.set_num_threads(settings.threads)
     schedule, ids = make_scaled_linear(), _token_ids()
     parameters = list(modules.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=PEAK_LR, weight_decay=0.01, betas=(0.9, 0.99), fused=True)
-    state = TrainingState(run / "editor.pt", modules, optimizer, EMA_DECAY)
+    state = TrainingState(state_file, modules, optimizer, EMA_DECAY)
     state.resume()
-    shares = np.array([share for _, share in sets])
     losses: list[float] = []
     last = time.monotonic()
     while state.seconds < minutes * 60:
         progress = state.seconds / (minutes * 60)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(progress, PEAK_LR)
-        pairs = sets[np.random.default_rng((seed, 4, state.step)).choice(len(sets), p=shares / shares.sum())][0]
-        cells = pairs.latents.shape[-1] ** 2
-        batch = Batch(pairs, identity, seed, state.step, max(8, BATCH * 32**2 // cells))
+        batch = make_batch(state.step)
         with torch.autocast("cpu", torch.bfloat16):
-            token_ids = torch.stack([ids(text) for text in [*batch.instructions, ""]])
+            token_ids = torch.stack([ids(text) for text in [*batch.texts, ""]])
             embeds = modules.embed(token_ids)
             dropped = drop_conditioning(Conditioning(batch.image_latents, embeds[:-1]), embeds[-1:], batch.u, p=DROPOUT)
             loss = edit_loss(
@@ -167,14 +219,15 @@ def train_editor(
                 schedule=schedule,
                 prediction_type=PREDICTION_TYPE,  # type: ignore[arg-type]
                 starts=batch.starts,
-                weights=change_weights(batch.image_latents, batch.edited_latents, 1 / settings.scaling_factor),
+                weights=batch.weights,
             )
         state.update(loss, parameters)
         losses.append(float(loss.detach()))
         now = time.monotonic()
         state.seconds, last = state.seconds + now - last, now
         if state.step % 200 == 0:
-            logger.info("editor step %d, %.1f min, loss %.4f", state.step, state.seconds / 60, np.mean(losses))
+            name, done = state_file.stem, state.seconds / 60
+            logger.info("%s step %d, %.1f min, loss %.4f", name, state.step, done, np.mean(losses))
             losses.clear()
         if state.step % 500 == 0:
             state.save()
