@@ -23,7 +23,7 @@ from ..diffusers_adapter import load_editor, new_modules, use_plain_attention
 from ..photo_edits import training_wordings
 from . import models
 from .autoencoder import AutoencoderSettings, build_pool, train_autoencoder
-from .editor import EditorModules, EditorSettings, train_editor
+from .editor import PEAK_LR, EditorModules, EditorSettings, train_editor
 from .pairs import LatentPairs, build_pairs
 from .tune import Search, tune
 
@@ -38,10 +38,12 @@ class Plan:
     editor_minutes: float = 90.0
     decoder_minutes: float = 15.0
     """Afterwards: the decoder alone, while latents stay what they are; 0 leaves it as it is."""
+    peak_lr: float = PEAK_LR
+    """Of the editor; half of it suits a model that is trained further."""
     seed: int = 0
     threads: int = 2
     pool_size: int = 5000
-    sets: tuple[tuple[int, int, int, float], ...] = ((128, 1500, 2600, 0.75), (256, 150, 500, 0.25))
+    sets: tuple[tuple[int, int, int, float], ...] = ((128, 1500, 2600, 0.6), (256, 150, 500, 0.4))
     """(picture size, originals of global edits, scenes, share of the steps)."""
     working_resolution: int = 256
     is_compiled: bool = True
@@ -79,7 +81,11 @@ def train(run: Path, out: Path, plan: Plan, start: Path | None = None) -> None:
         unet.compile(dynamic=False)
     modules = EditorModules(unet, text_encoder)
     settings = EditorSettings(
-        seed=plan.seed, minutes=plan.editor_minutes, scaling_factor=scaling_factor, threads=plan.threads
+        seed=plan.seed,
+        minutes=plan.editor_minutes,
+        scaling_factor=scaling_factor,
+        threads=plan.threads,
+        peak_lr=plan.peak_lr,
     )
     train_editor(modules, sets, training_wordings("identity"), run, settings)
     modules = averaged(modules, run / "editor.pt")
@@ -177,7 +183,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="ip2p train-embedded", description=__doc__)
     parser.add_argument("-o", "--output", type=Path, default=Path("editor.safetensors"), help="the model file")
     parser.add_argument("--run", type=Path, default=Path("runs/embedded"), help="folder of the state; resumes there")
-    for name in ("autoencoder_minutes", "editor_minutes", "decoder_minutes"):
+    for name in ("autoencoder_minutes", "editor_minutes", "decoder_minutes", "peak_lr"):
         flag = "--" + name.replace("_", "-")
         parser.add_argument(flag, type=float, default=getattr(Plan, name), help="default: %(default)g")
     parser.add_argument("--start", type=Path, default=None, help="train this model further instead of from nothing")
@@ -190,6 +196,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         autoencoder_minutes=options.autoencoder_minutes,
         editor_minutes=options.editor_minutes,
         decoder_minutes=options.decoder_minutes,
+        peak_lr=options.peak_lr,
         seed=options.seed,
         threads=options.threads,
     )

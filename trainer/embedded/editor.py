@@ -24,14 +24,14 @@ from .state import TrainingState, learning_rate
 logger = logging.getLogger(__name__)
 
 BATCH, PEAK_LR, EMA_DECAY, DROPOUT = 16, 1.2e-3, 0.999, 0.05
-IDENTITY_SHARE = 0.04
+IDENTITY_SHARE = 0.1
 START_SHARE = 0.6
 """Share of the items that are noised as sampling starts, without a trace of the edited picture. Else the schedule's last
 step lets 7 % of it through, and the model reads the edit there instead of in the instruction."""
 LAST_STEP = 999
-CHANGE_THRESHOLD, SMALLEST_CHANGE = 0.25, 0.02
-"""A cell has changed where its latents differ by this many standard deviations on average; and the smallest share of
-changed cells that the weights make up for."""
+CHANGE_PART, CHANGE_THRESHOLD, SMALLEST_CHANGE = 0.25, 0.25, 0.02
+"""The part of the loss that goes to changed cells alone; a cell has changed where its latents differ by so many standard
+deviations on average; and the smallest share of changed cells that the weights make up for."""
 OPENINGS = ("please ", "now ", "could you ", "can you please ", "in this picture, ", "edit: ", "next, ")
 CLOSINGS = (" please", " now", " in this picture", " for me", ".", "!", " here")
 
@@ -55,7 +55,7 @@ class EditorModules(nn.Module):
 
 
 def change_weights(original: Tensor, edited: Tensor, spread: float) -> Tensor:
-    """Weights of the loss [B, 1, H, W]: half of it goes to what the edit changes, however small that is.
+    """Weights of the loss [B, 1, H, W]: a part of it goes to what the edit changes, however small that is.
 
     Args:
         original: latents [B, C, H, W].
@@ -67,7 +67,7 @@ def change_weights(original: Tensor, edited: Tensor, spread: float) -> Tensor:
     """
     changed = ((edited - original).abs().mean(1, keepdim=True) > CHANGE_THRESHOLD * spread).float()
     share = changed.mean((1, 2, 3), keepdim=True).clamp(min=SMALLEST_CHANGE)
-    return 0.5 + 0.5 * changed / share
+    return 1 - CHANGE_PART + CHANGE_PART * changed / share
 
 
 def vary_wording(rng: np.random.Generator, text: str) -> str:
@@ -155,6 +155,8 @@ class EditorSettings:
     """Scaled latents are latents times this."""
     threads: int
     """Processor threads."""
+    peak_lr: float = PEAK_LR
+    """Learning rate after the warm-up."""
 
 
 def train_editor(
@@ -196,7 +198,7 @@ def train_network(modules: EditorModules, make_batch: MakeBatch, state_file: Pat
     torch.set_num_threads(settings.threads)
     schedule, ids = make_scaled_linear(), _token_ids()
     parameters = list(modules.parameters())
-    optimizer = torch.optim.AdamW(parameters, lr=PEAK_LR, weight_decay=0.01, betas=(0.9, 0.99), fused=True)
+    optimizer = torch.optim.AdamW(parameters, lr=settings.peak_lr, weight_decay=0.01, betas=(0.9, 0.99), fused=True)
     state = TrainingState(state_file, modules, optimizer, EMA_DECAY)
     state.resume()
     losses: list[float] = []
@@ -204,7 +206,7 @@ def train_network(modules: EditorModules, make_batch: MakeBatch, state_file: Pat
     while state.seconds < minutes * 60:
         progress = state.seconds / (minutes * 60)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(progress, PEAK_LR)
+            group["lr"] = learning_rate(progress, settings.peak_lr)
         batch = make_batch(state.step)
         with torch.autocast("cpu", torch.bfloat16):
             token_ids = torch.stack([ids(text) for text in [*batch.texts, ""]])
