@@ -223,6 +223,11 @@ WORDINGS: dict[str, tuple[str, ...]] = {
         "no changes",
         "do nothing",
         "keep the image as it is",
+        "leave the photo alone",
+        "let the picture stay the same",
+        "the same picture again",
+        "leave everything in place",
+        "keep the picture",
         "leave the picture the same",
     ),
 }
