@@ -1,7 +1,8 @@
 """How the pairs of a prompt are made: what is drawn for each sample, and how its rows share attention.
 
 Brooks et al. 2022 (arXiv:2211.09800, section 3.1.2): many samples of every prompt, each with its own share p of the steps
-with shared attention, and its own guidance scale. A batch holds original, edited, original, edited and so on.
+with shared attention, and its own guidance scale. A batch holds original, edited, original, edited and so on; with `edits_per_source` above 1 several edited rows follow one
+original, which is then sampled once.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from typing import Literal, NamedTuple
 
 import torch
 
-from .attention_sharing import PublishedSharing, Sharing, source_rows
+from .attention_sharing import PublishedSharing, Sharing
 from .cross_attention_edit import AttentionEdit, EditKind, make_attention_edit
 from .errors import ConfigError
+from .local_blend import LocalBlend, LocalBlendSettings, choose_words
 from .pair_record import ImageBytes, PairRecord, pair_seed
 from .prompt_alignment import Caption, Mapper
 from .prompt_to_prompt import PromptToPrompt
@@ -36,6 +38,9 @@ class PaperTextSettings:
         self_replace: for which part of the steps self-attention is the original's, in [0, 1].
         max_self_tokens: largest number of image tokens at which self-attention is shared, None for all.
         word_weights: word of the edited caption and the factor on its attention.
+        blend_words: words of the caption, and of the edited caption, outside whose places the original stays; both empty
+            for no local blend.
+        blend: how their attention becomes a mask.
     """
 
     kind: EditKind = "refine"
@@ -43,6 +48,8 @@ class PaperTextSettings:
     self_replace: float = 0.4
     max_self_tokens: int | None = 16**2
     word_weights: tuple[tuple[str, float], ...] = ()
+    blend_words: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+    blend: LocalBlendSettings = field(default_factory=LocalBlendSettings)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +62,8 @@ class PairSettings:
         guidance_range: lowest and highest text guidance scale; both members of a pair have the same.
         mode: "published_code" shares self-attention as the published generator does, "paper_text" is Prompt-to-Prompt.
         paper_text: used by that mode alone.
+        edits_per_source: approximate: so many samples in a row share noise, guidance scale and the sampled original, and
+            differ in p; (1 + 1 / edits_per_source) / 2 of the work.
 
     Raises:
         ConfigError: if a number is out of range; all of them at once.
@@ -65,6 +74,7 @@ class PairSettings:
     guidance_range: tuple[float, float] = (7.5, 15.0)
     mode: PairMode = "published_code"
     paper_text: PaperTextSettings = field(default_factory=PaperTextSettings)
+    edits_per_source: int = 1
 
     def __post_init__(self) -> None:
         mistakes = []
@@ -76,6 +86,8 @@ class PairSettings:
         low, high = self.guidance_range
         if not 0.0 <= low <= high:
             mistakes.append(f"The range of the guidance scale is {low:g} to {high:g}; it needs 0 <= lowest <= highest.")
+        if self.edits_per_source < 1:
+            mistakes.append(f"edits_per_source is {self.edits_per_source}; it must be at least 1, which is exact.")
         if self.mode not in PAIR_MODES:
             mistakes.append(f"The mode {self.mode!r} does not exist; choose one of {', '.join(PAIR_MODES)}.")
         if mistakes:
@@ -109,14 +121,16 @@ def draw_samples(
     Raises:
         ConfigError: if a text is empty or both captions are equal.
     """
-    fault = find_fault(triplet)
+    is_reweighted = settings.mode == "paper_text" and bool(settings.paper_text.word_weights)
+    fault = find_fault(triplet, may_be_equal=is_reweighted)
     if fault:
         raise ConfigError(f"The {fault}; a pair needs a caption and another, edited caption. Correct the texts.")
     name = prompt_id(triplet)
     draws = []
     for index in range(settings.num_samples) if sample_indices is None else sample_indices:
-        seed = pair_seed(run_seed, name, index)
-        p, scale = _uniform(seed, "p", *settings.p2p_range), _uniform(seed, "guidance", *settings.guidance_range)
+        seed = pair_seed(run_seed, name, index - index % settings.edits_per_source)
+        p = _uniform(pair_seed(run_seed, name, index), "p", *settings.p2p_range)
+        scale = _uniform(seed, "guidance", *settings.guidance_range)
         draws.append(PairDraw(name, index, seed, p, scale))
     return draws
 
@@ -126,10 +140,50 @@ def _uniform(seed: int, purpose: str, low: float, high: float) -> float:
     return low + (high - low) * float(share)
 
 
+class Row(NamedTuple):
+    """One row of a batch."""
+
+    draw: int
+    """Which sample it belongs to; for a source row the first of its samples."""
+    source: int
+    """The row that it takes attention from: itself for an original."""
+
+
+def batch_rows(draws: Sequence[PairDraw]) -> list[Row]:
+    """Lay out a batch: each original once, followed by its edited rows.
+
+    Args:
+        draws: the samples; those of one prompt and seed in a row share their original.
+
+    Returns:
+        The rows.
+    """
+    rows: list[Row] = []
+    for number, draw in enumerate(draws):
+        before = draws[number - 1] if number else None
+        if before is None or (before.prompt_id, before.seed) != (draw.prompt_id, draw.seed):
+            rows.append(Row(number, len(rows)))
+        rows.append(Row(number, rows[-1].source))
+    return rows
+
+
+def pair_rows(rows: Sequence[Row]) -> list[int]:
+    """Number the rows of original, edited, original, edited and so on, originals repeated where they are shared."""
+    return [one for row, (_, source) in enumerate(rows) if row != source for one in (source, row)]
+
+
+def row_captions(rows: Sequence[Row], triplets: Sequence[Triplet]) -> list[str]:
+    """The caption of every row, from the triplet of every sample."""
+    return [
+        triplets[draw].caption if row == source else triplets[draw].edited_caption
+        for row, (draw, source) in enumerate(rows)
+    ]
+
+
 def make_sharing(
     draws: Sequence[PairDraw], triplets: Sequence[Triplet], settings: PairSettings, read_caption: ReadCaption
 ) -> Sharing:
-    """Say what the rows original, edited, original, edited, ... of one batch share.
+    """Say what the rows of one batch share.
 
     In the mode "paper_text", p is the share of the steps in which cross-attention is the original's.
 
@@ -140,30 +194,71 @@ def make_sharing(
         read_caption: cuts a caption into its tokens.
 
     Returns:
-        The sharing of the batch.
+        The sharing of the batch, whose rows are those of `batch_rows`.
 
     Raises:
         ConfigError: if the captions do not fit the kind of edit.
     """
-    rows = source_rows(len(draws))
+    rows = batch_rows(draws)
+    sources = tuple(row.source for row in rows)
     if settings.mode == "published_code":
         return PublishedSharing(
-            source_rows=rows, p2p_thresholds=tuple(d.p2p_threshold for d in draws for _ in range(2))
+            source_rows=sources, p2p_thresholds=tuple(draws[row.draw].p2p_threshold for row in rows)
         )
+    edits = [
+        None if number == row.source else _edit(draws[row.draw], triplets[row.draw], settings.paper_text, read_caption)
+        for number, row in enumerate(rows)
+    ]
+    max_self_tokens = settings.paper_text.max_self_tokens
+    return PromptToPrompt(source_rows=sources, edits=tuple(edits), max_self_tokens=max_self_tokens)
+
+
+def _edit(draw: PairDraw, triplet: Triplet, paper: PaperTextSettings, read_caption: ReadCaption) -> AttentionEdit:
+    return make_attention_edit(
+        paper.kind,
+        read_caption(triplet.caption),
+        read_caption(triplet.edited_caption),
+        mapper=paper.mapper,
+        word_weights=dict(paper.word_weights),
+        cross_replace=draw.p2p_threshold,
+        self_replace=paper.self_replace,
+    )
+
+
+def make_blend(
+    draws: Sequence[PairDraw],
+    triplets: Sequence[Triplet],
+    settings: PairSettings,
+    read_caption: ReadCaption,
+    latent_size: tuple[int, int],
+) -> LocalBlend | None:
+    """Make the local blend of one batch, where the settings want one; it serves for one run of the sampler.
+
+    Args:
+        draws: the samples of the batch.
+        triplets: the texts of every sample.
+        settings: the mode and its options.
+        read_caption: cuts a caption into its tokens.
+        latent_size: height and width of the latents.
+
+    Returns:
+        The blend, or None.
+
+    Raises:
+        ConfigError: if a word does not occur, or words are given for one of the captions only.
+    """
     paper = settings.paper_text
-    edits: list[AttentionEdit | None] = []
-    for draw, triplet in zip(draws, triplets, strict=True):
-        edit = make_attention_edit(
-            paper.kind,
-            read_caption(triplet.caption),
-            read_caption(triplet.edited_caption),
-            mapper=paper.mapper,
-            word_weights=dict(paper.word_weights),
-            cross_replace=draw.p2p_threshold,
-            self_replace=paper.self_replace,
+    if settings.mode != "paper_text" or not any(paper.blend_words):
+        return None
+    if not all(paper.blend_words):
+        raise ConfigError(
+            "Local blend has words for one caption only; name the words that may change in the caption and in the edited "
+            "caption."
         )
-        edits += [None, edit]
-    return PromptToPrompt(source_rows=rows, edits=tuple(edits), max_self_tokens=paper.max_self_tokens)
+    rows = batch_rows(draws)
+    captions = [read_caption(text) for text in row_captions(rows, triplets)]
+    words = [paper.blend_words[number != row.source] for number, row in enumerate(rows)]
+    return LocalBlend(choose_words(captions, words), [row.source for row in rows], latent_size, paper.blend)
 
 
 def make_record(

@@ -19,6 +19,8 @@ NoiseSampler = Callable[[Tensor, Tensor], Tensor]
 """(sigma, sigma_next) -> unit noise [B, C, H, W]."""
 StepCallback = Callable[[int, Tensor], None]
 """(step, denoised [B, C, H, W]), called once per step."""
+AfterStep = Callable[[Tensor, int], Tensor]
+"""(x [B, C, H, W] after a step, step) -> what the next step starts from."""
 
 
 def start_sample(noise: Tensor, sigma: Tensor, *, is_full_denoise: bool, latents: Tensor | None = None) -> Tensor:
@@ -49,7 +51,14 @@ def ancestral_step(sigma: Tensor, sigma_next: Tensor, eta: float = 1.0) -> tuple
     return (sigma_next**2 - sigma_up**2) ** 0.5, sigma_up
 
 
-def sample_euler(denoise: Denoiser, x: Tensor, sigmas: Tensor, *, callback: StepCallback | None = None) -> Tensor:
+def sample_euler(
+    denoise: Denoiser,
+    x: Tensor,
+    sigmas: Tensor,
+    *,
+    callback: StepCallback | None = None,
+    after_step: AfterStep | None = None,
+) -> Tensor:
     """Sample with Euler steps (arXiv:2206.00364, algorithm 2 without churn).
 
     Args:
@@ -57,6 +66,7 @@ def sample_euler(denoise: Denoiser, x: Tensor, sigmas: Tensor, *, callback: Step
         x: first noisy sample [B, C, H, W].
         sigmas: decreasing noise levels [S + 1].
         callback: called once per step.
+        after_step: changes the sample between two steps, and at the end.
 
     Returns:
         Latents [B, C, H, W], scaled.
@@ -65,7 +75,7 @@ def sample_euler(denoise: Denoiser, x: Tensor, sigmas: Tensor, *, callback: Step
         sigma, sigma_next = sigmas[step], sigmas[step + 1]
         denoised = denoise(x, sigma, step)
         _report(callback, step, denoised)
-        x = x + (x - denoised) / sigma * (sigma_next - sigma)
+        x = _continue(after_step, x + (x - denoised) / sigma * (sigma_next - sigma), step)
     return x
 
 
@@ -77,6 +87,7 @@ def sample_euler_ancestral(
     noise_sampler: NoiseSampler,
     eta: float = 1.0,
     callback: StepCallback | None = None,
+    after_step: AfterStep | None = None,
 ) -> Tensor:
     """Sample with Euler steps and fresh noise after each.
 
@@ -87,6 +98,7 @@ def sample_euler_ancestral(
         noise_sampler: source of the fresh noise.
         eta: share of the fresh noise; 0 is plain Euler.
         callback: called once per step.
+        after_step: changes the sample between two steps, and at the end.
 
     Returns:
         Latents [B, C, H, W], scaled.
@@ -97,15 +109,23 @@ def sample_euler_ancestral(
         sigma_down, sigma_up = ancestral_step(sigma, sigma_next, eta)
         _report(callback, step, denoised)
         if sigma_down == 0:
-            x = denoised
+            x = _continue(after_step, denoised, step)
             continue
         x = x + (x - denoised) / sigma * (sigma_down - sigma)
         if eta:
             x = x + noise_sampler(sigma, sigma_next).to(x) * sigma_up
+        x = _continue(after_step, x, step)
     return x
 
 
-def sample_dpmpp_2m(denoise: Denoiser, x: Tensor, sigmas: Tensor, *, callback: StepCallback | None = None) -> Tensor:
+def sample_dpmpp_2m(
+    denoise: Denoiser,
+    x: Tensor,
+    sigmas: Tensor,
+    *,
+    callback: StepCallback | None = None,
+    after_step: AfterStep | None = None,
+) -> Tensor:
     """Sample with DPM-Solver++(2M) (Lu et al. 2022, arXiv:2211.01095, algorithm 2).
 
     Args:
@@ -113,6 +133,7 @@ def sample_dpmpp_2m(denoise: Denoiser, x: Tensor, sigmas: Tensor, *, callback: S
         x: first noisy sample [B, C, H, W].
         sigmas: decreasing noise levels [S + 1].
         callback: called once per step.
+        after_step: changes the sample between two steps, and at the end.
 
     Returns:
         Latents [B, C, H, W], scaled.
@@ -127,7 +148,7 @@ def sample_dpmpp_2m(denoise: Denoiser, x: Tensor, sigmas: Tensor, *, callback: S
         if previous is not None and sigma_next > 0:
             r = (sigmas[step - 1].log() - sigma.log()) / h
             extrapolated = (1 + 1 / (2 * r)) * denoised - (1 / (2 * r)) * previous
-        x = (sigma_next / sigma) * x - (-h).expm1() * extrapolated
+        x = _continue(after_step, (sigma_next / sigma) * x - (-h).expm1() * extrapolated, step)
         previous = denoised
     return x
 
@@ -148,6 +169,7 @@ def sample(
     *,
     noise_sampler: NoiseSampler,
     callback: StepCallback | None = None,
+    after_step: AfterStep | None = None,
 ) -> Tensor:
     """Run the sampler of that name; `noise_sampler` is used by the ancestral ones only.
 
@@ -158,6 +180,7 @@ def sample(
         sigmas: decreasing noise levels [S + 1].
         noise_sampler: source of fresh noise.
         callback: called once per step.
+        after_step: changes the sample between two steps, and at the end.
 
     Returns:
         Latents [B, C, H, W], scaled.
@@ -169,7 +192,7 @@ def sample(
     if sampler_name not in SAMPLERS:
         raise ConfigError(f"Sampler {sampler_name!r} is unknown; choose one of {', '.join(SAMPLERS)}.")
     options = {"noise_sampler": noise_sampler} if sampler_name in NEEDS_NOISE else {}
-    latents = SAMPLERS[sampler_name](denoise, x, sigmas, callback=callback, **options)
+    latents = SAMPLERS[sampler_name](denoise, x, sigmas, callback=callback, after_step=after_step, **options)
     return require_finite(latents, f"the sampler {sampler_name!r}")
 
 
@@ -198,3 +221,7 @@ def require_finite(latents: Tensor, source: str) -> Tensor:
 def _report(callback: StepCallback | None, step: int, denoised: Tensor) -> None:
     if callback is not None:
         callback(step, denoised)
+
+
+def _continue(after_step: AfterStep | None, x: Tensor, step: int) -> Tensor:
+    return x if after_step is None else after_step(x, step)

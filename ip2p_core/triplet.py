@@ -80,11 +80,12 @@ def prompt_id(triplet: Triplet) -> str:
     return hashlib.sha256("\n".join(map(normalise, texts)).encode()).hexdigest()[:16]
 
 
-def find_fault(triplet: Triplet) -> str | None:
+def find_fault(triplet: Triplet, *, may_be_equal: bool = False) -> str | None:
     """Say why a triplet cannot become a training pair, or return None.
 
     Args:
         triplet: the three texts.
+        may_be_equal: both captions may be the same, as where an edit only weights their words.
 
     Returns:
         One clause without a full stop, or None if the triplet is usable.
@@ -92,7 +93,7 @@ def find_fault(triplet: Triplet) -> str | None:
     for name in FIELD_NAMES:
         if not normalise(getattr(triplet, name)):
             return f"{name} is empty"
-    if normalise(triplet.caption) == normalise(triplet.edited_caption):
+    if not may_be_equal and normalise(triplet.caption) == normalise(triplet.edited_caption):
         return f"caption and edited_caption are equal ({triplet.caption!r})"
     return None
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from ..ip2p_core.cross_attention_edit import EditKind
 from ..ip2p_core.errors import ConfigError
+from ..ip2p_core.local_blend import LocalBlendSettings
 from ..ip2p_core.pair_generation import PAIR_MODES, PairSettings, PaperTextSettings
 from .schema import io, socket
 
@@ -142,6 +143,30 @@ def mode_inputs() -> list:
             advanced=True,
             tooltip="paper_text: words of the edited caption and their weights: 'fluffy: 3, snow: -1'. 1 changes nothing.",
         ),
+        *(
+            socket(io.String.Input, name, default="", optional=True, advanced=True, tooltip=tooltip)
+            for name, tooltip in (
+                (
+                    "blend_words",
+                    "paper_text: local blend. Words of the caption, with commas, where the picture may change: 'cat'. "
+                    "Everywhere else it stays the original. Empty: off.",
+                ),
+                (
+                    "blend_edited_words",
+                    "paper_text: local blend. The same places in words of the edited caption: 'dog'.",
+                ),
+            )
+        ),
+        socket(
+            io.Int.Input,
+            "blend_map_factor",
+            default=4,
+            min=1,
+            max=64,
+            optional=True,
+            advanced=True,
+            tooltip="paper_text: latent cells per cell of the word maps. 4 fits SD at 512 px (maps of 16 x 16).",
+        ),
     ]
 
 
@@ -158,6 +183,9 @@ def read_settings(  # noqa: PLR0913
     self_replace: float = 0.4,
     self_attention_limit: str = "16 x 16",
     word_weights: str = "",
+    blend_words: str = "",
+    blend_edited_words: str = "",
+    blend_map_factor: int = 4,
 ) -> PairSettings:
     """Turn the widgets into the core's settings."""
     return PairSettings(
@@ -171,8 +199,14 @@ def read_settings(  # noqa: PLR0913
             self_replace=self_replace,
             max_self_tokens=LIMITS[self_attention_limit],
             word_weights=read_weights(word_weights),
+            blend_words=(_words(blend_words), _words(blend_edited_words)),
+            blend=LocalBlendSettings(map_factor=blend_map_factor),
         ),
     )
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, (part.strip() for part in text.split(","))))
 
 
 def read_weights(text: str) -> tuple[tuple[str, float], ...]:

@@ -94,6 +94,8 @@ def _fits(value: Any, hint: Any) -> bool:
     if get_origin(hint) is dict:
         key, item = get_args(hint)
         return isinstance(value, dict) and all(_fits(k, key) and _fits(v, item) for k, v in value.items())
+    if get_origin(hint) is list:
+        return isinstance(value, list) and all(_fits(one, get_args(hint)[0]) for one in value)
     if hint is float:
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     if hint is int:
@@ -114,5 +116,7 @@ def _describe(hint: Any) -> str:
         return f"one of {', '.join(map(repr, get_args(hint)))}"
     if get_origin(hint) is dict:
         return "an object"
+    if get_origin(hint) is list:
+        return f"a list, each {_describe(get_args(hint)[0])},"
     names = {float: "a number", int: "a whole number", str: "text", bool: "true or false", type(None): "null"}
     return names.get(hint, str(hint))

@@ -23,10 +23,10 @@ from ..ip2p_core.similarity import first_failure, keep_best
 from ..ip2p_core.triplet import Triplet, prompt_id
 from .edit_backend import Editor
 from .pair_config import PairsConfig
-from .pair_sampler import sample_pairs
+from .pair_sampler import PairBatch
 from .pair_spool import Spool
 
-UNSAFE, NOT_AMONG_BEST = "safety", "quota"
+UNSAFE, NOT_AMONG_BEST, EARLY = "safety", "quota", "early_"
 
 
 @dataclass
@@ -177,35 +177,58 @@ class PairGenerator:
         self.progress.samples_left -= size
 
     def _make(self, batch: list[Unit], by_id: dict[str, Triplet], spool: Spool) -> None:
-        """Sample, score and sort the pairs of a batch, and keep its units."""
+        """Make the pairs of a batch, and keep its units."""
         draws: list[PairDraw] = []
         for unit in batch:
             indices = range(unit.start, unit.stop)
             draws += draw_samples(by_id[unit.prompt_id], self.settings, self.config.seed, indices)
-        triplets = [by_id[draw.prompt_id] for draw in draws]
-        pictures = sample_pairs(self.model, draws, triplets, self.settings, self.config.sampling()).float()
-        scores = self.scorer.score(
-            pictures[::2],
-            pictures[1::2],
-            [triplet.caption for triplet in triplets],
-            [triplet.edited_caption for triplet in triplets],
-        )
-        reasons = self._reasons(pictures, scores)
+        outcomes = iter(self._outcomes(draws, [by_id[draw.prompt_id] for draw in draws]))
         self.progress.num_samples += len(draws)
-        place = 0
         for unit in batch:
-            passing: list[PairRecord] = []
-            rejected: list[Candidate] = []
-            for row in range(place, place + unit.stop - unit.start):
-                draw, reason = draws[row], reasons[row]
-                if reason is None:
-                    record = make_record(draw, triplets[row], self.settings, pictures[2 * row], pictures[2 * row + 1])
-                    passing.append(replace(record, scores=scores[row]))
-                else:
-                    rejected.append(Candidate(*draw, self.settings.mode, scores[row], reason))
-            place += unit.stop - unit.start
-            spool.put(unit, passing, rejected)
+            of_unit = list(islice(outcomes, unit.stop - unit.start))
+            passing = [one for one in of_unit if isinstance(one, PairRecord)]
+            spool.put(unit, passing, [one for one in of_unit if isinstance(one, Candidate)])
             self._tally(unit, len(passing))
+
+    def _outcomes(self, draws: list[PairDraw], triplets: list[Triplet]) -> list[PairRecord | Candidate]:
+        """Sample and score: for every draw the pair, or why there is none."""
+        outcomes: dict[int, PairRecord | Candidate] = {}
+        batch = PairBatch(self.model, draws, triplets, self.settings, self.config.sampling())
+        if until := int(self.config.reject_at * self.config.steps):
+            batch.run(until)
+            loose = self.config.loose_thresholds()
+            for row, scores in enumerate(self._score(batch.pictures(is_preview=True), triplets)):
+                if reason := first_failure(scores, loose):
+                    outcomes[row] = Candidate(*draws[row], self.settings.mode, scores, f"{EARLY}{reason}")
+        alive = [row for row in range(len(draws)) if row not in outcomes]
+        if alive:
+            if outcomes:
+                batch = batch.keep(alive)
+            batch.run(self.config.steps)
+            finished = self._sort(batch.draws, batch.triplets, batch.pictures().float())
+            outcomes.update(zip(alive, finished, strict=True))
+        return [outcomes[row] for row in range(len(draws))]
+
+    def _sort(
+        self, draws: list[PairDraw], triplets: list[Triplet], pictures: torch.Tensor
+    ) -> list[PairRecord | Candidate]:
+        """Score finished pairs, and tell those that pass from the others."""
+        mode, outcomes = self.settings.mode, []
+        scores = self._score(pictures, triplets)
+        reasons = self._reasons(pictures, scores)
+        for row, (draw, reason) in enumerate(zip(draws, reasons, strict=True)):
+            outcome: PairRecord | Candidate
+            if reason is None:
+                record = make_record(draw, triplets[row], self.settings, pictures[2 * row], pictures[2 * row + 1])
+                outcome = replace(record, scores=scores[row])
+            else:
+                outcome = Candidate(*draw, mode, scores[row], reason)
+            outcomes.append(outcome)
+        return outcomes
+
+    def _score(self, pictures: torch.Tensor, triplets: list[Triplet]) -> list[PairScores]:
+        captions, edited = [one.caption for one in triplets], [one.edited_caption for one in triplets]
+        return self.scorer.score(pictures[::2], pictures[1::2], captions, edited)
 
     def _reasons(self, pictures: torch.Tensor, scores: list[PairScores]) -> list[str | None]:
         """Say of each pair why it is rejected, or None."""

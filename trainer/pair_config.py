@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from ..ip2p_core.cross_attention_edit import EditKind
 from ..ip2p_core.errors import ConfigError
+from ..ip2p_core.local_blend import LocalBlendSettings
 from ..ip2p_core.pair_generation import PairMode, PairSettings, PaperTextSettings
 from ..ip2p_core.prompt_alignment import Mapper
 from ..ip2p_core.similarity import PRESETS, Thresholds
@@ -47,12 +48,17 @@ class PairsConfig:
         p_max: highest share.
         guidance_min: lowest text guidance scale.
         guidance_max: highest text guidance scale.
+        edits_per_source: approximate: so many samples share their original, which saves up to half of the work.
         mode: "published_code" or "paper_text".
         edit_kind: of the mode "paper_text".
         mapper: of the mode "paper_text".
         self_replace: of the mode "paper_text".
         max_self_tokens: of the mode "paper_text".
         word_weights: of the mode "paper_text".
+        blend_words: of the mode "paper_text": words of the caption where the picture may change.
+        blend_edited_words: of the mode "paper_text": the same of the edited caption.
+        blend_threshold: of the mode "paper_text".
+        blend_map_factor: of the mode "paper_text": latent cells per cell of the attention maps.
         width: of the pictures in pixels.
         height: of the pictures in pixels.
         steps: sampling steps.
@@ -67,6 +73,9 @@ class PairsConfig:
         unit_samples: samples of a prompt that are remembered together; 0 is the batch size.
         stop_when_full: approximate: no more samples of a prompt once `keep` of them pass.
         give_up_after: approximate: no more samples of a prompt of which none passed among so many; 0 never gives up.
+        reject_at: approximate: after this part of the steps, pairs whose predicted pictures miss a threshold by more than
+            `reject_margin` are given up; 0 is off.
+        reject_margin: how far they may miss it then.
         dtype: "auto", "float32", "float16" or "bfloat16".
         device: "auto" or as torch names it.
         channels_last: order of numbers that GPUs like.
@@ -92,12 +101,17 @@ class PairsConfig:
     p_max: float = 0.9
     guidance_min: float = 7.5
     guidance_max: float = 15.0
+    edits_per_source: int = 1
     mode: PairMode = "published_code"
     edit_kind: EditKind = "refine"
     mapper: Mapper = "aligned"
     self_replace: float = 0.4
     max_self_tokens: int | None = 256
     word_weights: dict[str, float] = field(default_factory=dict)
+    blend_words: list[str] = field(default_factory=list)
+    blend_edited_words: list[str] = field(default_factory=list)
+    blend_threshold: float = 0.3
+    blend_map_factor: int = 4
     width: int = 512
     height: int = 512
     steps: int = 100
@@ -112,6 +126,8 @@ class PairsConfig:
     unit_samples: int = 0
     stop_when_full: bool = False
     give_up_after: int = 0
+    reject_at: float = 0.0
+    reject_margin: float = 0.1
     dtype: str = "auto"
     device: str = "auto"
     channels_last: bool = False
@@ -137,6 +153,12 @@ class PairsConfig:
             )
             if value < lowest
         ]
+        if not 0.0 <= self.reject_at < 1.0:
+            mistakes.append(f"reject_at is {self.reject_at:g}; it must be at least 0 (off) and below 1.")
+        if self.reject_at and (self.sampler not in ("euler", "euler_ancestral") or self.blend_words):
+            mistakes.append(
+                "reject_at needs the sampler euler or euler_ancestral, and no local blend. Switch one of them off."
+            )
         if self.safety == "require" and not self.safety_model:
             mistakes.append(
                 "There is no safety classifier: safety_model is empty. Name open_clip weights of a real CLIP, for instance "
@@ -157,12 +179,15 @@ class PairsConfig:
             p2p_range=(self.p_min, self.p_max),
             guidance_range=(self.guidance_min, self.guidance_max),
             mode=self.mode,
+            edits_per_source=self.edits_per_source,
             paper_text=PaperTextSettings(
                 kind=self.edit_kind,
                 mapper=self.mapper,
                 self_replace=self.self_replace,
                 max_self_tokens=self.max_self_tokens,
                 word_weights=tuple(sorted(self.word_weights.items())),
+                blend_words=(tuple(self.blend_words), tuple(self.blend_edited_words)),
+                blend=LocalBlendSettings(threshold=self.blend_threshold, map_factor=self.blend_map_factor),
             ),
         )
 
@@ -179,6 +204,12 @@ class PairsConfig:
         return Thresholds(
             image=self.image_threshold, caption=self.caption_threshold, directional=self.directional_threshold
         )
+
+    def loose_thresholds(self) -> Thresholds:
+        """What a pair must reach part-way, with the margin."""
+        strict = self.thresholds()
+        values = {name: max(-1.0, value - self.reject_margin) for name, value in vars(strict).items()}
+        return Thresholds(**values)
 
     @property
     def samples_per_unit(self) -> int:

@@ -12,11 +12,20 @@ from torch import Tensor
 from ...ip2p_core.checkpoint import require_generator as require_text_to_image
 from ...ip2p_core.errors import BadImageSize, ModelMismatch
 from ...ip2p_core.guidance import guide_text
-from ...ip2p_core.pair_generation import PairDraw, PairSettings, make_sharing
+from ...ip2p_core.local_blend import LocalBlend
+from ...ip2p_core.pair_generation import (
+    PairDraw,
+    PairSettings,
+    batch_rows,
+    make_blend,
+    make_sharing,
+    pair_rows,
+    row_captions,
+)
 from ...ip2p_core.prompt_alignment import Caption
 from ...ip2p_core.triplet import Triplet
 from . import codec, sampling, text
-from .guider import HOOKS, apply_hooks
+from .guider import HOOKS, apply_hooks, step_of
 from .pair_attention import share_attention
 from .settings import config_of_model
 
@@ -39,15 +48,22 @@ def require_generator(model) -> None:
 
 
 class PairGuider(comfy.samplers.CFGGuider):
-    """Classifier-free guidance with one scale per row."""
+    """Classifier-free guidance with one scale per row, and local blend where it is wanted."""
 
-    def __init__(self, model, scales: Sequence[float]) -> None:
+    def __init__(self, model, scales: Sequence[float], blend: LocalBlend | None = None) -> None:
         super().__init__(model)
+        self._blend, self._num_blended = blend, 0
         self.scales = torch.tensor(scales)
         self.cfg = float(self.scales.mean())  # read by logging and other people's wrappers
 
     def predict_noise(self, x, timestep, model_options={}, seed=None):  # noqa: ARG002, B006 - the host's signature
         """Predict the guided denoised sample of one step."""
+        if self._blend is not None:
+            sigmas = model_options["transformer_options"]["sample_sigmas"].float().cpu()
+            step = step_of(sigmas, timestep)
+            if step > self._num_blended:  # in place: the sampler goes on with the same tensor
+                x.copy_(self._blend.blend(x, step - 1, len(sigmas) - 1))
+                self._num_blended = step
         conds = [self.conds["positive"], self.conds["negative"]]
         cond, uncond = comfy.samplers.calc_cond_batch(self.inner_model, conds, x, timestep, model_options)
         if any(model_options.get(hook) for hook in HOOKS):
@@ -120,17 +136,23 @@ def sample_pairs(  # noqa: PLR0913
     Returns:
         Pictures [2 * samples, H, W, 3] in [0, 1]: original, edited, original, edited and so on.
     """
-    sharing = make_sharing(draws, [triplet] * len(draws), settings, read_caption(clip))
-    shared = share_attention(model, sharing, edits_cross_attention=settings.mode == "paper_text")
-    guider = PairGuider(shared, [draw.text_guidance_scale for draw in draws for _ in range(2)])
-    captions = [triplet.caption, triplet.edited_caption] * len(draws)
+    triplets, rows, read = [triplet] * len(draws), batch_rows(draws), read_caption(clip)
+    blend = make_blend(draws, triplets, settings, read, (shape[1], shape[2]))
+    is_paper_text = settings.mode == "paper_text"
+    sharing = make_sharing(draws, triplets, settings, read)
+    shared = share_attention(model, sharing, edits_cross_attention=is_paper_text, blend=blend)
+    guider = PairGuider(shared, [draws[row.draw].text_guidance_scale for row in rows], blend)
+    captions = row_captions(rows, triplets)
     guider.inner_set_conds(
         {
             "positive": text.encode_texts(clip, captions, {}),
             "negative": text.encode_texts(clip, [""] * len(captions), {}),
         }
     )
-    seeds = [draw.seed for draw in draws for _ in range(2)]
+    seeds = [draws[row.draw].seed for row in rows]
     latent = {"samples": torch.zeros(len(seeds), *shape)}
     result = sampling.run_guider(guider, latent, sampler_name, sigmas, seeds[0], seeds=seeds, callback=callback)
-    return codec.decode(vae, result["samples"])
+    latents = result["samples"]
+    if blend is not None:
+        latents = blend.blend(latents, len(sigmas) - 2, len(sigmas) - 1)
+    return codec.decode(vae, latents)[pair_rows(rows)]

@@ -152,6 +152,21 @@ def test_hopeless_prompts_are_given_up(tmp_path, models):
     assert len(PairStore(tmp_path / "pairs")) == 0
 
 
+def test_pairs_without_hope_are_given_up_part_way_and_the_others_stay_the_same(tmp_path, models):
+    (tmp_path / "whole").mkdir()
+    main(["pairs", str(make_config(tmp_path / "whole", models, steps=4, directional_threshold=0.0))])
+    (tmp_path / "early").mkdir()
+    early = {"steps": 4, "directional_threshold": 0.0, "reject_at": 0.5, "reject_margin": 0.0}
+    main(["pairs", str(make_config(tmp_path / "early", models, **early))])
+    rows = {row[:2]: row for row in ledger(tmp_path / "early" / "pairs")}
+    given_up = {key for key, row in rows.items() if row[-1].startswith("early_")}
+    assert 0 < len(given_up) < len(rows), "the case shows nothing"
+    one, other = pictures(tmp_path / "whole" / "pairs"), pictures(tmp_path / "early" / "pairs")
+    assert one.keys() & other.keys()
+    for key in one.keys() & other.keys():
+        assert (one[key][1] - other[key][1]).abs().max() <= 1 / 255 + 1e-6
+
+
 def test_a_dry_run_says_what_it_would_do_and_writes_nothing(config, tmp_path, capsys):
     assert main(["pairs", str(config), "--dry-run"]) == 0
     assert "3 prompts, 15 pairs of 32x32 in 2 steps: about" in capsys.readouterr().err
@@ -168,6 +183,7 @@ def test_a_dry_run_says_what_it_would_do_and_writes_nothing(config, tmp_path, ca
         ({"generator": "../generator_a"}, ["points outside the model folder"]),
         ({"sampler": "magic"}, ["'magic' is unknown"]),
         ({"image_threshold": 3}, ["threshold is 3"]),
+        ({"reject_at": 0.5, "sampler": "dpmpp_2m"}, ["reject_at needs the sampler euler"]),
     ],
 )
 def test_mistakes_are_told_all_at_once(tmp_path, models, capsys, changes, words):

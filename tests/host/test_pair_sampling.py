@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ip2p.ip2p_core.errors import ModelMismatch
+from ip2p.ip2p_core.local_blend import LocalBlendSettings
 from ip2p.ip2p_core.pair_generation import PairSettings, PaperTextSettings, draw_samples
 from ip2p.ip2p_core.triplet import Triplet
 from ip2p.tests import tiny
@@ -15,11 +16,21 @@ SAME = Triplet(TRIPLET.caption, "do nothing", TRIPLET.caption)
 SIZE = 64
 MODES = {
     "published_code": PairSettings(num_samples=3),
+    "shared_original": PairSettings(num_samples=3, edits_per_source=3),
     "replace": PairSettings(num_samples=3, mode="paper_text", paper_text=PaperTextSettings(kind="replace")),
     "refine": PairSettings(
         num_samples=3,
         mode="paper_text",
         paper_text=PaperTextSettings(word_weights=(("blue", 2.5),), max_self_tokens=None),
+    ),
+    "local_blend": PairSettings(
+        num_samples=3,
+        mode="paper_text",
+        paper_text=PaperTextSettings(
+            kind="replace",
+            blend_words=(("circle",), ("circle",)),
+            blend=LocalBlendSettings(threshold=0.9, map_factor=2),
+        ),
     ),
 }
 

@@ -7,7 +7,16 @@ from ip2p.ip2p_core.attention_sharing import PublishedSharing
 from ip2p.ip2p_core.errors import ConfigError
 from ip2p.ip2p_core.guidance import guide_text
 from ip2p.ip2p_core.open_clip_adapter import token_strings
-from ip2p.ip2p_core.pair_generation import PairSettings, PaperTextSettings, draw_samples, make_record, make_sharing
+from ip2p.ip2p_core.pair_generation import (
+    PairSettings,
+    PaperTextSettings,
+    batch_rows,
+    draw_samples,
+    make_record,
+    make_sharing,
+    pair_rows,
+    row_captions,
+)
 from ip2p.ip2p_core.prompt_alignment import Caption
 from ip2p.ip2p_core.prompt_to_prompt import PromptToPrompt
 from ip2p.ip2p_core.triplet import Triplet
@@ -47,6 +56,20 @@ def test_each_pair_of_a_batch_shares_by_its_own_p():
     assert sharing.p2p_thresholds[::2] == sharing.p2p_thresholds[1::2] == tuple(draw.p2p_threshold for draw in draws)
 
 
+def test_samples_that_share_their_original_differ_in_p_alone():
+    settings = PairSettings(num_samples=6, edits_per_source=3)
+    draws = draw_samples(TRIPLET, settings, 0)
+    assert len({(draw.seed, draw.text_guidance_scale) for draw in draws}) == 2
+    assert len({draw.p2p_threshold for draw in draws}) == 6
+    rows = batch_rows(draws)
+    assert [row.source for row in rows] == [0, 0, 0, 0, 4, 4, 4, 4]
+    assert pair_rows(rows) == [0, 1, 0, 2, 0, 3, 4, 5, 4, 6, 4, 7]
+    captions = row_captions(rows, [TRIPLET] * 6)
+    assert captions == ([TRIPLET.caption] + [TRIPLET.edited_caption] * 3) * 2
+    alone = draw_samples(TRIPLET, PairSettings(num_samples=6), 0)
+    assert [draw.p2p_threshold for draw in alone] == [draw.p2p_threshold for draw in draws]
+
+
 def test_in_the_mode_of_the_paper_p_is_the_span_of_cross_attention():
     settings = PairSettings(num_samples=1, mode="paper_text", paper_text=PaperTextSettings(kind="replace"))
     draws = draw_samples(TRIPLET, settings, 0)
@@ -68,6 +91,14 @@ def test_in_the_mode_of_the_paper_p_is_the_span_of_cross_attention():
 def test_texts_that_make_no_pair_are_refused(triplet, words):
     with pytest.raises(ConfigError, match=words):
         draw_samples(triplet, PairSettings(), 0)
+
+
+def test_captions_may_be_equal_where_words_are_weighted():
+    same = Triplet(TRIPLET.caption, "less red", TRIPLET.caption)
+    paper = PaperTextSettings(kind="reweight", word_weights=(("red", 0.2),))
+    settings = PairSettings(num_samples=1, mode="paper_text", paper_text=paper)
+    draws = draw_samples(same, settings, 0)
+    assert make_sharing(draws, [same], settings, read).edits[1].word_weights.min() == pytest.approx(0.2)
 
 
 def test_all_wrong_settings_are_named_at_once():
