@@ -65,8 +65,9 @@ def test_every_node_and_input_explains_itself(comfy_server):
 
 
 def test_the_log_has_no_failed_import(comfy_server):
-    assert "IMPORT FAILED" not in comfy_server.log
-    assert "Traceback" not in comfy_server.log
+    start, _, _ = comfy_server.log.partition("got prompt")  # later ones are refusals that other tests ask for
+    assert "IMPORT FAILED" not in start
+    assert "Traceback" not in start
 
 
 def test_an_edit_ends_in_a_picture_of_the_input_size(comfy_server, picture):
