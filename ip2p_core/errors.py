@@ -50,6 +50,10 @@ class PictureError(PairStoreError):
     """One picture, or one pair of pictures, cannot be used; others can."""
 
 
+class WorkerError(Ip2pError):
+    """A process that did a part of the work has ended before its time."""
+
+
 class ConfigError(Ip2pError):
     """One or several settings are wrong; the message lists all of them."""
 

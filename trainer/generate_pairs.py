@@ -1,32 +1,30 @@
-"""Triplets to a dataset of pairs: sample in batches, score, keep the best of every prompt; resumes after any kill.
+"""Triplets to a dataset of pairs: an engine makes units, the best pairs of every prompt are kept; resumes after any kill.
 
-A unit is a range of samples of one prompt. Finished units wait in a spool; when all of a prompt are there, its best pairs go
-to the dataset, and the scores of all its candidates to the ledger.
+Finished units wait in a spool; when all of a prompt are there, its best pairs go to the dataset, and the scores of all its
+candidates to the ledger.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import islice
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-
-from ..ip2p_core.clip_scorer import CLIPScorer
-from ..ip2p_core.pair_generation import PairDraw, PairSettings, draw_samples, make_record
-from ..ip2p_core.pair_record import PairRecord, PairScores
+from ..ip2p_core.errors import PairStoreError
+from ..ip2p_core.pair_record import PairRecord
 from ..ip2p_core.pair_store import Candidate, PairWriter, Unit
-from ..ip2p_core.safety import SafetyClassifier
-from ..ip2p_core.similarity import first_failure, keep_best
+from ..ip2p_core.similarity import keep_best
 from ..ip2p_core.triplet import Triplet, prompt_id
-from .edit_backend import Editor
 from .pair_config import PairsConfig
-from .pair_sampler import PairBatch
-from .pair_spool import Spool
+from .pair_jobs import Engine, Recipe, Tally, units_of
+from .pair_spool import Spool, UnitResult
+from .pair_units import UNSAFE
 
-UNSAFE, NOT_AMONG_BEST, EARLY = "safety", "quota", "early_"
+NOT_AMONG_BEST = "quota"
+PASSES = 2
+"""The second one makes units again that were damaged on the disk."""
 
 
 @dataclass
@@ -65,19 +63,19 @@ class PairGenerator:
 
     Args:
         config: its settings.
-        model: the text-to-image model.
-        scorer: the CLIP model.
-        safety: the classifier, or None where the filter is switched off.
+        engine: makes units.
+        unsafe_prompts: lists prompts with unsafe texts; they are done, with nothing made.
     """
 
     def __init__(
-        self, config: PairsConfig, model: Editor, scorer: CLIPScorer, safety: SafetyClassifier | None = None
+        self,
+        config: PairsConfig,
+        engine: Engine,
+        unsafe_prompts: Callable[[Mapping[str, Triplet], Sequence[str]], list[str]],
     ) -> None:
-        self.config, self.model, self.scorer, self.safety = config, model, scorer, safety
-        self.settings: PairSettings = config.pair_settings()
+        self.config, self.engine, self._unsafe_prompts = config, engine, unsafe_prompts
         self.progress = Progress()
-        self._passing: dict[str, int] = {}
-        self._tried: dict[str, int] = {}
+        self._tally = Tally(config)
         self._unsaved: list[str] = []
         self._num_shards = 0
 
@@ -94,180 +92,91 @@ class PairGenerator:
             triplets: without duplicates.
             writer: of the dataset.
             spool: of the run.
-            on_progress: called after every batch.
+            on_progress: called whenever units are made.
 
         Returns:
             What was done.
+
+        Raises:
+            PairStoreError: if units come back damaged from the disk, or it is full.
         """
         by_id = {prompt_id(triplet): triplet for triplet in triplets}
         progress = self.progress
-        missing = [name for name in by_id if not writer.is_done(Unit(name, 0, self.config.num_samples))]
+        missing = [name for name in by_id if not self._is_done(name, writer)]
         progress.num_prompts, progress.num_done = len(by_id), len(by_id) - len(missing)
-        missing = self._without_unsafe(missing, by_id, writer)
-        progress.samples_left = len(missing) * self.config.num_samples
+        for name in self._unsafe_prompts(by_id, missing):
+            writer.add(self._whole(name), [])
+            progress.num_done += 1
+            progress.num_unsafe += 1
         self._num_shards = len(writer.manifest.shards)
-        self._count_spool(set(missing), spool)
-        for batch in self._batches(missing, spool):
-            self._make(batch, by_id, spool)
-            for name in dict.fromkeys(unit.prompt_id for unit in batch):
-                self._finish_if_complete(name, writer, spool)
-            on_progress(progress)
-        for name in missing:  # those whose units were all in the spool already
-            self._finish_if_complete(name, writer, spool)
+        for _ in range(PASSES):
+            missing = [name for name in missing if not self._is_done(name, writer)]
+            if missing:
+                self._make({name: by_id[name] for name in missing}, writer, spool, on_progress)
+        if not all(self._is_done(name, writer) for name in missing):
+            raise PairStoreError(f"Finished pairs in {spool.folder} come back damaged. Check the disk, and run again.")
         writer.save()
-        self._drop_saved(writer, spool)
+        spool.drop(spool.units())
         return progress
 
-    def _units(self, name: str) -> Iterator[Unit]:
-        size, count = self.config.samples_per_unit, self.config.num_samples
-        return (Unit(name, start, min(start + size, count)) for start in range(0, count, size))
+    def _make(
+        self,
+        by_id: dict[str, Triplet],
+        writer: PairWriter,
+        spool: Spool,
+        on_progress: Callable[[Progress], object],
+    ) -> None:
+        """Make the pairs of prompts, and finish them in order."""
+        spool.drop([unit for unit in spool.units() if unit.prompt_id not in by_id])  # they are in the dataset
+        num_known = self._tally.count(spool.units(), spool)
+        self.progress.samples_left = len(by_id) * self.config.num_samples - num_known
+        waiting = deque(by_id)
+        self._finish(waiting, writer, spool)
+        for batch in self.engine(Recipe(self.config, by_id, spool.folder), spool):
+            num_new = self._tally.count(batch, spool)
+            self.progress.num_samples += num_new
+            self.progress.samples_left -= num_new
+            self._finish(waiting, writer, spool)
+            on_progress(self.progress)
 
-    def _without_unsafe(self, names: list[str], by_id: dict[str, Triplet], writer: PairWriter) -> list[str]:
-        """Leave out prompts with unsafe captions; they are done, with nothing made."""
-        if self.safety is None:
-            return names
-        safe = []
-        for name in names:
-            texts = by_id[name]
-            if not any(self.safety.unsafe_texts([texts.caption, texts.instruction, texts.edited_caption])):
-                safe.append(name)
-                continue
-            writer.add(Unit(name, 0, self.config.num_samples), [])
-            self.progress.num_done += 1
-            self.progress.num_unsafe += 1
-        return safe
+    def _whole(self, name: str) -> Unit:
+        return Unit(name, 0, self.config.num_samples)
 
-    def _batches(self, names: list[str], spool: Spool) -> Iterator[list[Unit]]:
-        """Group units to batches. The groups do not depend on what is done already, so a resumed run repeats them."""
-        per_batch = max(1, self.config.batch_size // self.config.samples_per_unit)
-        if self.config.stop_when_full or self.config.give_up_after:
-            # one unit of each prompt at a time, to see when to stop
-            windows = [names[first : first + per_batch] for first in range(0, len(names), per_batch)]
-            groups: Iterator[list[Unit]] = (
-                list(row) for window in windows for row in zip(*map(self._units, window), strict=True)
-            )
-        else:
-            ordered = (unit for name in names for unit in self._units(name))
-            groups = iter(lambda: list(islice(ordered, per_batch)), [])
-        for group in groups:
-            if batch := [unit for unit in group if self._is_needed(unit, spool)]:
-                yield batch
+    def _is_done(self, name: str, writer: PairWriter) -> bool:
+        return writer.is_done(self._whole(name))
 
-    def _is_needed(self, unit: Unit, spool: Spool) -> bool:
-        return unit not in spool and not self._is_stopped(unit)
+    def _finish(self, waiting: deque[str], writer: PairWriter, spool: Spool) -> None:
+        """Finish complete prompts, in the order of the triplets, however many workers make their units."""
+        while waiting and not any(self._tally.is_needed(unit, spool) for unit in units_of(self.config, waiting[0])):
+            name = waiting.popleft()
+            results = [spool.get(unit) for unit in units_of(self.config, name) if unit in spool]
+            whole = [result for result in results if result is not None]
+            if len(whole) == len(results):  # else a unit was damaged, and the next pass makes it again
+                self._add(name, whole, writer)
+                self._drop_saved(writer, spool)
 
-    def _is_stopped(self, unit: Unit) -> bool:
-        passing, tried = self._passing.get(unit.prompt_id, 0), self._tried.get(unit.prompt_id, 0)
-        is_full = self.config.stop_when_full and passing >= self.config.keep
-        is_hopeless = 0 < self.config.give_up_after <= tried and passing == 0
-        return (is_full or is_hopeless) and unit.start >= tried
-
-    def _count_spool(self, names: set[str], spool: Spool) -> None:
-        """Count the units of an earlier run, and forget those of prompts that are in the dataset."""
-        for unit in spool.units():
-            if unit.prompt_id not in names:
-                spool.drop([unit])
-            elif (result := spool.get(unit)) is not None:
-                self._tally(unit, len(result.passing))
-
-    def _tally(self, unit: Unit, num_passing: int) -> None:
-        size = unit.stop - unit.start
-        self._passing[unit.prompt_id] = self._passing.get(unit.prompt_id, 0) + num_passing
-        self._tried[unit.prompt_id] = self._tried.get(unit.prompt_id, 0) + size
-        self.progress.samples_left -= size
-
-    def _make(self, batch: list[Unit], by_id: dict[str, Triplet], spool: Spool) -> None:
-        """Make the pairs of a batch, and keep its units."""
-        draws: list[PairDraw] = []
-        for unit in batch:
-            indices = range(unit.start, unit.stop)
-            draws += draw_samples(by_id[unit.prompt_id], self.settings, self.config.seed, indices)
-        outcomes = iter(self._outcomes(draws, [by_id[draw.prompt_id] for draw in draws]))
-        self.progress.num_samples += len(draws)
-        for unit in batch:
-            of_unit = list(islice(outcomes, unit.stop - unit.start))
-            passing = [one for one in of_unit if isinstance(one, PairRecord)]
-            spool.put(unit, passing, [one for one in of_unit if isinstance(one, Candidate)])
-            self._tally(unit, len(passing))
-
-    def _outcomes(self, draws: list[PairDraw], triplets: list[Triplet]) -> list[PairRecord | Candidate]:
-        """Sample and score: for every draw the pair, or why there is none."""
-        outcomes: dict[int, PairRecord | Candidate] = {}
-        batch = PairBatch(self.model, draws, triplets, self.settings, self.config.sampling())
-        if until := int(self.config.reject_at * self.config.steps):
-            batch.run(until)
-            loose = self.config.loose_thresholds()
-            for row, scores in enumerate(self._score(batch.pictures(is_preview=True), triplets)):
-                if reason := first_failure(scores, loose):
-                    outcomes[row] = Candidate(*draws[row], self.settings.mode, scores, f"{EARLY}{reason}")
-        alive = [row for row in range(len(draws)) if row not in outcomes]
-        if alive:
-            if outcomes:
-                batch = batch.keep(alive)
-            batch.run(self.config.steps)
-            finished = self._sort(batch.draws, batch.triplets, batch.pictures().float())
-            outcomes.update(zip(alive, finished, strict=True))
-        return [outcomes[row] for row in range(len(draws))]
-
-    def _sort(
-        self, draws: list[PairDraw], triplets: list[Triplet], pictures: torch.Tensor
-    ) -> list[PairRecord | Candidate]:
-        """Score finished pairs, and tell those that pass from the others."""
-        mode, outcomes = self.settings.mode, []
-        scores = self._score(pictures, triplets)
-        reasons = self._reasons(pictures, scores)
-        for row, (draw, reason) in enumerate(zip(draws, reasons, strict=True)):
-            outcome: PairRecord | Candidate
-            if reason is None:
-                record = make_record(draw, triplets[row], self.settings, pictures[2 * row], pictures[2 * row + 1])
-                outcome = replace(record, scores=scores[row])
-            else:
-                outcome = Candidate(*draw, mode, scores[row], reason)
-            outcomes.append(outcome)
-        return outcomes
-
-    def _score(self, pictures: torch.Tensor, triplets: list[Triplet]) -> list[PairScores]:
-        captions, edited = [one.caption for one in triplets], [one.edited_caption for one in triplets]
-        return self.scorer.score(pictures[::2], pictures[1::2], captions, edited)
-
-    def _reasons(self, pictures: torch.Tensor, scores: list[PairScores]) -> list[str | None]:
-        """Say of each pair why it is rejected, or None."""
-        thresholds = self.config.thresholds()
-        reasons = [first_failure(one, thresholds) for one in scores]
-        passing = [row for row, reason in enumerate(reasons) if reason is None]
-        if self.safety is None or not passing:
-            return reasons
-        unsafe = self.safety.unsafe_images(torch.cat([pictures[2 * row : 2 * row + 2] for row in passing]))
-        for place, row in enumerate(passing):
-            if unsafe[2 * place] or unsafe[2 * place + 1]:
-                reasons[row] = UNSAFE
-                self.progress.num_unsafe += 1
-        return reasons
-
-    def _finish_if_complete(self, name: str, writer: PairWriter, spool: Spool) -> None:
-        """Put the best pairs of a prompt into the dataset, once all its units are made."""
-        whole = Unit(name, 0, self.config.num_samples)
-        if writer.is_done(whole) or any(self._is_needed(unit, spool) for unit in self._units(name)):
-            return
-        results = [result for unit in self._units(name) if (result := spool.get(unit)) is not None]
+    def _add(self, name: str, results: Sequence[UnitResult], writer: PairWriter) -> None:
+        """Put the best pairs of a prompt into the dataset."""
         passing = [record for result in results for record in result.passing]
         rejected = [candidate for result in results for candidate in result.rejected]
         scores = [record.scores for record in passing if record.scores is not None]
         seeds = [record.seed for record in passing]
         best = set(keep_best([name] * len(passing), seeds, scores, self.config.thresholds(), self.config.keep))
         accepted = [record for row, record in enumerate(passing) if row in best]
+        self.progress.num_unsafe += sum(candidate.reason == UNSAFE for candidate in rejected)
         rejected += [_as_candidate(record) for row, record in enumerate(passing) if row not in best]
-        writer.add(whole, accepted, rejected)
+        writer.add(self._whole(name), accepted, rejected)
         self._unsaved.append(name)
         self.progress.num_done += 1
         self.progress.num_accepted += len(accepted)
-        self._drop_saved(writer, spool)
 
     def _drop_saved(self, writer: PairWriter, spool: Spool) -> None:
         """Forget the spool of prompts that the writer has saved; a new shard says that it saved all it had."""
         if len(writer.manifest.shards) > self._num_shards:
             self._num_shards = len(writer.manifest.shards)
-            spool.drop(unit for name in self._unsaved for unit in self._units(name))
+            units = [unit for name in self._unsaved for unit in units_of(self.config, name)]
+            spool.drop(units)
+            self._tally.forget(units)
             self._unsaved.clear()
 
 

@@ -26,6 +26,8 @@ HOW_TO_RUN = frozenset(
         "channels_last",
         "compile",
         "scorer_batch",
+        "engine",
+        "workers",
     }
 )
 """Settings that do not decide how a pair comes out; they may change between the runs of one dataset."""
@@ -87,6 +89,9 @@ class PairsConfig:
         safety_threshold: probability from which on a text or picture is unsafe.
         malformed_lines: "skip" or "raise".
         save_seconds: longest time between two saves of the dataset.
+        engine: "local" for this machine, or "ray" for a cluster (the extra `cluster`); RAY_ADDRESS names it.
+        workers: processes, or actors of the cluster, that sample; each loads the models, and takes a GPU of its own where
+            there are several.
     """
 
     triplets: str
@@ -139,6 +144,8 @@ class PairsConfig:
     safety_threshold: float = 0.5
     malformed_lines: Literal["skip", "raise"] = "skip"
     save_seconds: float = 120.0
+    engine: Literal["local", "ray"] = "local"
+    workers: int = 1
 
     def __post_init__(self) -> None:
         mistakes = [
@@ -148,6 +155,7 @@ class PairsConfig:
                 ("batch_size", self.batch_size, 1),
                 ("steps", self.steps, 1),
                 ("scorer_batch", self.scorer_batch, 1),
+                ("workers", self.workers, 1),
                 ("unit_samples", self.unit_samples, 0),
                 ("give_up_after", self.give_up_after, 0),
             )

@@ -14,7 +14,7 @@ from ..ip2p_core.pair_record import ImageBytes, PairRecord
 from ..ip2p_core.pair_store import Candidate, Unit
 from ..ip2p_core.pair_store.durable_files import write_durably
 from ..ip2p_core.pair_store.ledger import unit_rows
-from ..ip2p_core.pair_store.parquet_files import iterate_rows, write_rows
+from ..ip2p_core.pair_store.parquet_files import count_rows, iterate_rows, write_rows
 from ..ip2p_core.pair_store.schema import LEDGER_SCHEMA, SHARD_SCHEMA, scores_of, to_record, to_row
 
 
@@ -30,14 +30,17 @@ class Spool:
 
     Args:
         folder: where they lie; made if need be.
+        is_shared: others write there too, so that unfinished files are not to be cleaned away.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, is_shared: bool = False) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        for part in folder.glob(".*.part"):
-            part.unlink()
-        self._units = {_unit_of(path) for path in folder.glob("*.ledger.parquet")}
+        if not is_shared:
+            for part in folder.glob(".*.part"):
+                part.unlink()
+        self._units: set[Unit] = set()
+        self.refresh()
 
     def __contains__(self, unit: Unit) -> bool:
         """Say whether a unit is here."""
@@ -46,6 +49,26 @@ class Spool:
     def units(self) -> list[Unit]:
         """List the units that are here, in order."""
         return sorted(self._units)
+
+    def refresh(self) -> list[Unit]:
+        """Look for units that others have put here.
+
+        Returns:
+            Those that were not known, in order.
+        """
+        new = {_unit_of(path) for path in self.folder.glob("*.ledger.parquet")} - self._units
+        self._units |= new
+        return sorted(new)
+
+    def num_passing(self, unit: Unit) -> int | None:
+        """Return how many pairs of a unit passed; None where it is not there, or damaged, and has to be made again."""
+        if unit not in self._units:
+            return None
+        try:
+            return count_rows(self._file(unit, "pairs"))
+        except PairStoreError:
+            self._remove(unit)
+            return None
 
     def put(self, unit: Unit, passing: Sequence[PairRecord], rejected: Sequence[Candidate]) -> None:
         """Keep a finished unit.

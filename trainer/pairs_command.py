@@ -8,26 +8,29 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
-from ..ip2p_core.clip_scorer import CLIPScorer
 from ..ip2p_core.errors import BadTriplet
 from ..ip2p_core.open_clip_adapter import count_tokens
 from ..ip2p_core.pair_generation import draw_samples
 from ..ip2p_core.pair_store import PairWriter, SaveLimits
 from ..ip2p_core.pair_store.durable_files import write_durably
-from ..ip2p_core.safety import ZeroShotSafety
+from ..ip2p_core.safety import SafetyClassifier
 from ..ip2p_core.triplet import Triplet, deduplicate, read_triplets
 from .argument_parser import ArgumentParser
 from .config_file import read_config
-from .diffusers_adapter import choose_device, load_generator
+from .diffusers_adapter import choose_device
 from .edit_backend import Editor
 from .edit_models import resolve_model
 from .generate_pairs import PairGenerator, Progress, run_folder
 from .pair_config import PairsConfig
+from .pair_jobs import Engine, do_jobs_here, do_jobs_in_processes
 from .pair_sampler import sample_pairs
 from .pair_spool import Spool
+from .pair_units import UnitMaker, load_model, load_safety, unsafe_prompts
+from .ray_jobs import do_jobs_on_ray
 
 PACKAGES = ("torch", "diffusers", "transformers", "open_clip_torch", "pyarrow")
 LOG_SECONDS = 10.0
@@ -41,29 +44,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = ArgumentParser(prog="ip2p pairs", description=__doc__)
     parser.add_argument("config", type=Path, nargs="?", help="JSON file of settings")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting")
+    parser.add_argument("--engine", choices=("local", "ray"), help="where to work: this machine, or a Ray cluster")
+    parser.add_argument("--workers", type=int, help="processes, or actors of the cluster")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, in what time and space")
     options = parser.parse_args(argv)
-    config = read_config(PairsConfig, options.config, options.set)
+    chosen = {"engine": options.engine, "workers": options.workers}
+    overrides = [f"{name}={value}" for name, value in chosen.items() if value is not None]
+    config = read_config(PairsConfig, options.config, [*options.set, *overrides])
     triplets = _read(config)
     models = Path(config.models)
-    generator_path, scorer_path = resolve_model(config.generator, models), resolve_model(config.scorer, models)
-    device = choose_device(config.device)
-    model = load_generator(config.generator, models_dir=models, dtype=config.dtype, device=str(device))
-    if config.channels_last:
-        model.use_channels_last()
-    if config.compile:
-        model.compile()
     if options.dry_run:
-        _say(_estimate(config, model, triplets))
+        _say(_estimate(config, load_model(config, str(choose_device(config.device))), triplets))
         return 0
-    scorer = CLIPScorer.from_file(scorer_path, config.architecture, device)
-    safety = None
-    if config.safety == "require":
-        judge = CLIPScorer.from_file(resolve_model(config.safety_model, models), config.safety_architecture, device)
-        safety = ZeroShotSafety(judge, config.safety_threshold)
+    generator_path, scorer_path = resolve_model(config.generator, models), resolve_model(config.scorer, models)
+    engine, safety = _engine(config)
     output = Path(config.output)
     log = _Log(run_folder(output), config)
-    generator = PairGenerator(config, model, scorer, safety)
+    generator = PairGenerator(config, engine, partial(unsafe_prompts, safety))
     limits = SaveLimits(seconds=config.save_seconds)
     with PairWriter(output, config.identity(generator_path, scorer_path), limits) as writer:
         known = writer.manifest.notes.get("safety", {})
@@ -73,6 +70,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         writer.note("safety", {**note, "num_unsafe": note["num_unsafe"] + progress.num_unsafe})
     log.write(f"{progress.describe()}. The dataset is in {output}.")
     return 0
+
+
+def _engine(config: PairsConfig) -> tuple[Engine, SafetyClassifier | None]:
+    """Choose who makes the units, and load what this process needs itself."""
+    if config.engine == "ray":
+        return partial(do_jobs_on_ray, num_workers=config.workers), load_safety(config)
+    if config.workers > 1:
+        return partial(do_jobs_in_processes, num_workers=config.workers), load_safety(config)
+    maker = UnitMaker.load(config)
+    return partial(do_jobs_here, maker), maker.safety
 
 
 def _read(config: PairsConfig) -> list[Triplet]:

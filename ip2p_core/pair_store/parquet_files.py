@@ -92,6 +92,22 @@ def iterate_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[d
         yield from batch.to_pylist()
 
 
+def count_rows(path: Path) -> int:
+    """Return the number of rows, from the end of the file alone.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Rows.
+
+    Raises:
+        PairStoreError: if the file is missing or damaged.
+    """
+    with reading(path):
+        return int(parquet.read_metadata(path).num_rows)
+
+
 @dataclass
 class ShardFiles:
     """Reads single cells of shards and keeps the few chunks that were read last; shared by the handles of a dataset."""

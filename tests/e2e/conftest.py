@@ -13,7 +13,7 @@ import numpy
 import pytest
 from PIL import Image
 
-from ip2p.tests import tiny
+from ip2p.tests import tiny, tiny_clip
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
@@ -30,6 +30,16 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny.tiny_editor(folder / "tiny.safetensors", prediction_type="v")
     tiny.tiny_editor(folder / "four.safetensors", in_channels=4)
     tiny.tiny_editor(folder / "nine.safetensors", in_channels=9)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pair_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder for pairs: a tiny generator and CLIP with random weights, and an editor, which makes no pairs."""
+    folder = tmp_path_factory.mktemp("pair_models")
+    tiny.tiny_editor(folder / "generator_a.safetensors", in_channels=4)
+    tiny.tiny_editor(folder / "editor_a.safetensors")
+    tiny_clip.tiny_scorer(folder / "clip_a.safetensors")
     return folder
 
 

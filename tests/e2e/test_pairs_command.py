@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
@@ -11,14 +10,8 @@ import pytest
 
 from ip2p.ip2p_core.pair_store import PairStore
 from ip2p.ip2p_core.pair_store.validation import validate
-from ip2p.tests import tiny, tiny_clip
+from ip2p.tests.e2e.pair_cases import KEEP, NUM_SAMPLES, TRIPLETS, assert_same_pictures, ledger, make_config, pictures
 from ip2p.trainer.__main__ import main
-
-TRIPLETS = [
-    {"caption": f"a {colour} circle", "instruction": "make it blue", "edited_caption": "a blue circle"}
-    for colour in ("red", "green", "yellow")
-]
-NUM_SAMPLES, KEEP = 5, 2
 
 KILLED_AT = """
 import os, signal, sys
@@ -37,42 +30,9 @@ sys.exit(main(sys.argv[2:]))
 """
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models")
-    tiny.tiny_editor(folder / "generator_a.safetensors", in_channels=4)
-    tiny.tiny_editor(folder / "editor_a.safetensors")
-    tiny_clip.tiny_scorer(folder / "clip_a.safetensors")
-    return folder
-
-
 @pytest.fixture
-def config(tmp_path, models):
-    return make_config(tmp_path, models)
-
-
-def make_config(folder, models, **changes):
-    triplets = folder / "triplets.jsonl"
-    triplets.write_text("\n".join(map(json.dumps, TRIPLETS)), encoding="utf-8")
-    settings = {
-        "triplets": str(triplets), "output": str(folder / "pairs"), "models": str(models),
-        "generator": "generator_a", "scorer": "clip_a", "num_samples": NUM_SAMPLES, "keep": KEEP,
-        "width": 32, "height": 32, "steps": 2, "batch_size": 2, "device": "cpu", "safety": "off",
-        "preset": "custom", "image_threshold": -1, "caption_threshold": -1, "directional_threshold": -1,
-    }  # fmt: skip
-    path = folder / "config.json"
-    path.write_text(json.dumps({**settings, **changes}), encoding="utf-8")
-    return path
-
-
-def ledger(folder):
-    rows = [row for batch in PairStore(folder).ledger() for row in batch.to_pylist()]
-    names = ("prompt_id", "sample_index", "seed", "p2p_threshold", "text_guidance_scale", "is_accepted", "reason")
-    return sorted(tuple(row[name] for name in names) for row in rows)
-
-
-def pictures(folder):
-    return {record.key: (record.original.tensor(), record.edited.tensor()) for record in PairStore(folder).records()}
+def config(tmp_path, pair_models):
+    return make_config(tmp_path, pair_models)
 
 
 def test_triplets_become_the_best_pairs_of_every_prompt(config, tmp_path, capsys):
@@ -106,11 +66,11 @@ def test_a_second_run_makes_nothing_and_a_longer_file_is_continued(config, tmp_p
     assert set(before) < set(ledger(tmp_path / "pairs"))
 
 
-def check_kill(tmp_path, models, kill_at):
+def check_kill(tmp_path, pair_models, kill_at):
     (tmp_path / "whole").mkdir()
-    main(["pairs", str(make_config(tmp_path / "whole", models))])
+    main(["pairs", str(make_config(tmp_path / "whole", pair_models))])
     (tmp_path / "killed").mkdir()
-    config = make_config(tmp_path / "killed", models)
+    config = make_config(tmp_path / "killed", pair_models)
     command = [sys.executable, "-c", KILLED_AT, str(kill_at), "pairs", str(config)]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     assert main(["pairs", str(config)]) == 0
@@ -118,46 +78,42 @@ def check_kill(tmp_path, models, kill_at):
     assert ledger(killed) == ledger(whole)
     assert validate(killed).faults == []
     assert list(killed.rglob("*.part")) + list((tmp_path / "killed" / "pairs.run").rglob("*.part")) == []
-    one, other = pictures(whole), pictures(killed)
-    assert one.keys() == other.keys()
-    for key in one:
-        for a, b in zip(one[key], other[key], strict=True):
-            assert (a - b).abs().max() <= 1 / 255 + 1e-6
+    assert_same_pictures(whole, killed)
 
 
 @pytest.mark.parametrize("kill_at", [5, 10, 20])
-def test_after_a_kill_a_run_goes_on_to_the_same_dataset(tmp_path, models, kill_at):
-    check_kill(tmp_path, models, kill_at)
+def test_after_a_kill_a_run_goes_on_to_the_same_dataset(tmp_path, pair_models, kill_at):
+    check_kill(tmp_path, pair_models, kill_at)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("kill_at", [n for n in range(1, 24) if n not in (5, 10, 20)])
-def test_after_a_kill_at_any_file_a_run_goes_on_to_the_same_dataset(tmp_path, models, kill_at):
-    check_kill(tmp_path, models, kill_at)
+def test_after_a_kill_at_any_file_a_run_goes_on_to_the_same_dataset(tmp_path, pair_models, kill_at):
+    check_kill(tmp_path, pair_models, kill_at)
 
 
-def test_prompts_stop_when_they_are_full_and_the_rest_counts_as_not_made(tmp_path, models):
-    main(["pairs", str(make_config(tmp_path, models, stop_when_full=True, num_samples=8))])
+def test_prompts_stop_when_they_are_full_and_the_rest_counts_as_not_made(tmp_path, pair_models):
+    main(["pairs", str(make_config(tmp_path, pair_models, stop_when_full=True, num_samples=8))])
     rows = ledger(tmp_path / "pairs")
     assert len(rows) == 8 * len(TRIPLETS)
     assert sum(row[-1] == "not_made" for row in rows) == 6 * len(TRIPLETS)
     assert len(PairStore(tmp_path / "pairs")) == KEEP * len(TRIPLETS)
 
 
-def test_hopeless_prompts_are_given_up(tmp_path, models):
+def test_hopeless_prompts_are_given_up(tmp_path, pair_models):
     changes = {"give_up_after": 4, "num_samples": 8, "directional_threshold": 1.0}
-    main(["pairs", str(make_config(tmp_path, models, **changes))])
+    main(["pairs", str(make_config(tmp_path, pair_models, **changes))])
     rows = ledger(tmp_path / "pairs")
     assert sum(row[-1] == "not_made" for row in rows) == 4 * len(TRIPLETS)
     assert len(PairStore(tmp_path / "pairs")) == 0
 
 
-def test_pairs_without_hope_are_given_up_part_way_and_the_others_stay_the_same(tmp_path, models):
+def test_pairs_without_hope_are_given_up_part_way_and_the_others_stay_the_same(tmp_path, pair_models):
     (tmp_path / "whole").mkdir()
-    main(["pairs", str(make_config(tmp_path / "whole", models, steps=4, directional_threshold=0.0))])
+    main(["pairs", str(make_config(tmp_path / "whole", pair_models, steps=4, directional_threshold=0.0))])
     (tmp_path / "early").mkdir()
     early = {"steps": 4, "directional_threshold": 0.0, "reject_at": 0.5, "reject_margin": 0.0}
-    main(["pairs", str(make_config(tmp_path / "early", models, **early))])
+    main(["pairs", str(make_config(tmp_path / "early", pair_models, **early))])
     rows = {row[:2]: row for row in ledger(tmp_path / "early" / "pairs")}
     given_up = {key for key, row in rows.items() if row[-1].startswith("early_")}
     assert 0 < len(given_up) < len(rows), "the case shows nothing"
@@ -186,22 +142,22 @@ def test_a_dry_run_says_what_it_would_do_and_writes_nothing(config, tmp_path, ca
         ({"reject_at": 0.5, "sampler": "dpmpp_2m"}, ["reject_at needs the sampler euler"]),
     ],
 )
-def test_mistakes_are_told_all_at_once(tmp_path, models, capsys, changes, words):
-    assert main(["pairs", str(make_config(tmp_path, models, **changes))]) == 2
+def test_mistakes_are_told_all_at_once(tmp_path, pair_models, capsys, changes, words):
+    assert main(["pairs", str(make_config(tmp_path, pair_models, **changes))]) == 2
     message = capsys.readouterr().err
     for part in words:
         assert part in message
     assert "Traceback" not in message
 
 
-def test_other_settings_for_the_same_dataset_are_refused_by_name(config, tmp_path, models, capsys):
+def test_other_settings_for_the_same_dataset_are_refused_by_name(config, tmp_path, pair_models, capsys):
     main(["pairs", str(config)])
     assert main(["pairs", str(config), "--set", "steps=3"]) == 2
     assert "made with other settings (steps)" in capsys.readouterr().err
 
 
-def test_the_safety_filter_leaves_out_captions_and_pictures_and_counts_them(tmp_path, models, capsys):
+def test_the_safety_filter_leaves_out_captions_and_pictures_and_counts_them(tmp_path, pair_models, capsys):
     everything = {"safety": "require", "safety_model": "clip_a", "safety_threshold": 0.0}
-    main(["pairs", str(make_config(tmp_path, models, **everything))])
+    main(["pairs", str(make_config(tmp_path, pair_models, **everything))])
     assert len(PairStore(tmp_path / "pairs")) == 0
     assert PairStore(tmp_path / "pairs").manifest.notes["safety"]["num_unsafe"] == len(TRIPLETS)

@@ -17,6 +17,7 @@ from ip2p.ip2p_core.pair_generation import (
     pair_rows,
     row_captions,
 )
+from ip2p.ip2p_core.pair_record import pair_seed
 from ip2p.ip2p_core.prompt_alignment import Caption
 from ip2p.ip2p_core.prompt_to_prompt import PromptToPrompt
 from ip2p.ip2p_core.triplet import Triplet
@@ -33,6 +34,11 @@ def test_a_sample_does_not_depend_on_which_others_are_drawn():
     assert draw_samples(TRIPLET, PairSettings(), 5, [42]) == [together[42]]
     assert draw_samples(TRIPLET, PairSettings(), 6, [42]) != [together[42]]
     assert len({draw.seed for draw in together}) == 100
+
+
+def test_a_million_samples_have_a_million_seeds():
+    seeds = {pair_seed(0, f"{prompt:016x}", index) for prompt in range(10_000) for index in range(100)}
+    assert len(seeds) == 1_000_000
 
 
 def test_draws_fill_their_ranges_evenly():
