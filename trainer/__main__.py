@@ -20,6 +20,7 @@ COMMANDS = {
     "train-embedded-generator": (".embedded.generator", "train the embedded text-to-image model again"),
     "train-embedded-clip": (".embedded.clip", "train the embedded CLIP again"),
     "evaluate-embedded": (".evaluate_embedded", "measure the embedded editor"),
+    "evaluate-embedded-generator": (".evaluate_generator", "measure the embedded text-to-image model and its pairs"),
 }
 INTERRUPTED, USER_ERROR = 130, 2
 

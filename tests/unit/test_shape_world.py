@@ -10,6 +10,7 @@ from ip2p.trainer.embedded.pictures import HELD_OUT_PHOTOS, TRAINING_PHOTOS
 from ip2p.trainer.photo_edits import EFFECTS, apply_effect, held_out_wording, training_wordings
 from ip2p.trainer.photo_edits import WORDINGS as EFFECT_WORDINGS
 from ip2p.trainer.shape_world.edits import EDIT_TYPES, WORDINGS, inverse_edit, random_edit
+from ip2p.trainer.shape_world.judge import judge
 from ip2p.trainer.shape_world.render import render, render_mask
 from ip2p.trainer.shape_world.scene import HELD_OUT_COMBINATIONS, PALETTE, random_scene
 
@@ -128,3 +129,22 @@ def test_pixelating_gives_blocks_of_the_mean_colour():
 def test_inverting_twice_gives_the_picture_back():
     picture = np.random.default_rng(0).random((9, 9, 3)).astype(np.float32)
     np.testing.assert_allclose(apply_effect("invert", apply_effect("invert", picture)), picture, atol=1e-6)
+
+
+def test_the_judge_names_what_a_rendered_scene_shows():
+    for seed in range(30):
+        scene = random_scene(random.Random(seed), 1, allow_held_out=True)
+        judgement = judge(render(scene, 128))
+        thing = scene.objects[0]
+        assert (judgement.background, judgement.colour, judgement.shape) == (
+            scene.background,
+            thing.colour,
+            thing.shape,
+        )
+        assert np.abs(judgement.mask - (render_mask((thing,), 128) > 0.5)).mean() < 0.02
+
+
+def test_the_judge_sees_no_object_where_there_is_none():
+    judgement = judge(render(random_scene(random.Random(0), 0), 128))
+    assert judgement.colour is None
+    assert judgement.shape is None

@@ -1,6 +1,6 @@
 """`ip2p train-embedded-generator`: train the embedded text-to-image model on captions and renders of shape_world.
 
-It shares the editor's autoencoder, and starts from the editor's U-Net and text encoder, which know shapes and colours.
+It has the embedded editor's autoencoder, and its text encoder starts from the editor's, which knows shapes and colours.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,16 +20,18 @@ from torch import Tensor
 
 from ...ip2p_core.checkpoint import ModelConfig, embedded_model_path, write_checkpoint
 from ..diffusers_adapter import load_editor, new_modules, use_plain_attention
-from ..shape_world.captioned_edits import captioned_edit
+from ..shape_world.captioned_edits import CAPTIONS
 from ..shape_world.render import render
+from ..shape_world.scene import BACKGROUNDS, Scene, random_scene
 from . import models
 from .command import averaged, encode_modes
-from .editor import BATCH, Batch, EditorModules, EditorSettings, noising, train_network
+from .editor import Batch, EditorModules, EditorSettings, change_weights, noising, train_network
 
 logger = logging.getLogger(__name__)
 
-UNET = {**models.UNET, "in_channels": 4}
-ENCODE_BATCH, START_SHARE = 32, 0.2
+UNET = {**models.UNET, "in_channels": 4, "block_out_channels": [48, 64, 96]}
+BATCH, ENCODE_BATCH, START_SHARE = 32, 32, 0.2
+NUM_OBJECTS, OBJECT_SHARES = (0, 1, 2), (5, 55, 40)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +39,7 @@ class GeneratorPlan:
     """How long and on how much to train."""
 
     minutes: float = 30.0
-    num_scenes: int = 10_000
+    num_scenes: int = 6_000
     size: int = 128
     seed: int = 0
     threads: int = 2
@@ -47,13 +49,27 @@ class GeneratorPlan:
 SMOKE = GeneratorPlan(minutes=0.05, num_scenes=32, size=64, is_compiled=False)
 
 
-def scenes_of(seed: int, count: int) -> list[tuple[Any, str]]:
+class SceneLatents(NamedTuple):
+    """What the generator learns from."""
+
+    latents: Tensor
+    """[N, 4, h, w], unscaled, float16."""
+    captions: list[str]
+    empty: Tensor
+    """[N, 4, h, w]: the same scenes without their objects."""
+
+
+def scenes_of(seed: int, count: int) -> list[tuple[Scene, str]]:
     """Draw scenes and their captions, without held-out combinations."""
-    drawn = [captioned_edit(random.Random(f"generator/{seed}/{i}"), "recolour") for i in range(count)]
-    return [(one.edit.before, one.caption) for one in drawn]
+    drawn = []
+    for i in range(count):
+        rng = random.Random(f"generator/{seed}/{i}")
+        scene = random_scene(rng, rng.choices(NUM_OBJECTS, OBJECT_SHARES)[0])
+        drawn.append((scene, rng.choice(CAPTIONS).format(scene.caption())))
+    return drawn
 
 
-def encode_scenes(encode: Callable[[Tensor], Tensor], scenes: Sequence[Any], size: int) -> Tensor:
+def encode_scenes(encode: Callable[[Tensor], Tensor], scenes: Sequence[Scene], size: int) -> Tensor:
     """Latents [N, 4, h, w], unscaled, float16, of rendered scenes."""
     latents = []
     for first in range(0, len(scenes), ENCODE_BATCH):
@@ -63,21 +79,24 @@ def encode_scenes(encode: Callable[[Tensor], Tensor], scenes: Sequence[Any], siz
     return torch.cat(latents)
 
 
-def scene_batch(latents: Tensor, captions: Sequence[str], seed: int, step: int, size: int) -> Batch:
-    """Draw the batch of one step."""
+def prepare(encode: Callable[[Tensor], Tensor], plan: GeneratorPlan) -> SceneLatents:
+    """Draw, render and encode all scenes."""
+    drawn = scenes_of(plan.seed, plan.num_scenes)
+    latents = encode_scenes(encode, [scene for scene, _ in drawn], plan.size)
+    empty = encode_scenes(encode, [Scene(name, ()) for name in BACKGROUNDS], plan.size)
+    rows = [list(BACKGROUNDS).index(scene.background) for scene, _ in drawn]
+    return SceneLatents(latents, [caption for _, caption in drawn], empty[rows])
+
+
+def scene_batch(scenes: SceneLatents, spread: float, seed: int, step: int, size: int) -> Batch:
+    """Draw the batch of one step; a part of the loss goes to the objects, however small they are."""
     rng = np.random.default_rng((seed, 5, step))
-    chosen = rng.integers(len(latents), size=size)
-    targets = latents[torch.from_numpy(chosen)].float()
-    return Batch(targets[:, :0], targets, [captions[i] for i in chosen], *noising(rng, targets, START_SHARE), None)
-
-
-def started_from(editor_unet: Any) -> Any:
-    """A 4-channel U-Net with the weights of an editor, its image channels left out."""
-    unet, _, _ = new_modules(UNET, models.VAE, models.TEXT_ENCODER)
-    state = dict(editor_unet.state_dict())
-    state["conv_in.weight"] = state["conv_in.weight"][:, :4]
-    unet.load_state_dict(state)
-    return unet
+    chosen = rng.integers(len(scenes.latents), size=size)
+    rows = torch.from_numpy(chosen)
+    targets = scenes.latents[rows].float()
+    weights = change_weights(scenes.empty[rows].float(), targets, spread)
+    texts = [scenes.captions[i] for i in chosen]
+    return Batch(targets[:, :0], targets, texts, *noising(rng, targets, START_SHARE), weights)
 
 
 def train(run: Path, out: Path, plan: GeneratorPlan, start: Path) -> None:
@@ -86,11 +105,9 @@ def train(run: Path, out: Path, plan: GeneratorPlan, start: Path) -> None:
     torch.manual_seed(plan.seed)
     editor = load_editor(start)
     vae, text_encoder = editor.codec.vae, editor.text.encoders[0].requires_grad_(True)
-    unet = started_from(editor.unet).train()
-    drawn = scenes_of(plan.seed, plan.num_scenes)
-    captions = [caption for _, caption in drawn]
-    latents = encode_scenes(partial(encode_modes, vae), [scene for scene, _ in drawn], plan.size)
-    logger.info("encoded %d scenes", len(latents))
+    unet = new_modules(UNET, models.VAE, models.TEXT_ENCODER)[0].train()
+    scenes = prepare(partial(encode_modes, vae), plan)
+    logger.info("encoded %d scenes", len(scenes.latents))
     use_plain_attention(unet)
     if plan.is_compiled:
         unet.compile(dynamic=False)
@@ -98,9 +115,9 @@ def train(run: Path, out: Path, plan: GeneratorPlan, start: Path) -> None:
     settings = EditorSettings(
         seed=plan.seed, minutes=plan.minutes, scaling_factor=editor.scaling_factor, threads=plan.threads
     )
-    size = max(8, BATCH * 32**2 // latents.shape[-1] ** 2)
+    spread = 1 / editor.scaling_factor
     train_network(
-        modules, lambda step: scene_batch(latents, captions, plan.seed, step, size), run / "generator.pt", settings
+        modules, lambda step: scene_batch(scenes, spread, plan.seed, step, BATCH), run / "generator.pt", settings
     )
     modules = averaged(modules, run / "generator.pt")
     config: ModelConfig = replace(
@@ -112,8 +129,8 @@ def train(run: Path, out: Path, plan: GeneratorPlan, start: Path) -> None:
         default_steps=20,
         default_sampler="euler_ancestral",
         working_resolution=plan.size,
-        recipe="ip2p train-embedded-generator: captions and renders of shape_world, started from the embedded editor",
-        base="the embedded editor",
+        recipe="ip2p train-embedded-generator: captions and renders of shape_world; text encoder started from the embedded editor's",
+        base="autoencoder and text encoder of the embedded editor",
         data_hash="",
     )
     write_checkpoint(out, modules.unet.state_dict(), vae.state_dict(), modules.text_encoder.state_dict(), config)
