@@ -146,6 +146,8 @@ def build_editor(
     unet = _filled("U-Net", lambda: UNet2DConditionModel(**config.unet), parts.unet, dtype, device)
     vae_dtype = torch.float32 if dtype == torch.float16 else dtype  # SDXL's autoencoder overflows in float16
     vae = _filled("autoencoder", lambda: AutoencoderKL(**config.vae), parts.vae, vae_dtype, device)
+    if device.type == "cpu":
+        vae.to(memory_format=torch.channels_last)  # a sixth faster there
     is_xl = config.text_encoder_2 is not None
     text_config = CLIPTextConfig(**config.text_encoder)
     encoders = [_filled("text encoder", lambda: CLIPTextModel(text_config), parts.text, dtype, device)]
