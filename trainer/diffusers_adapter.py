@@ -146,8 +146,6 @@ def build_editor(
     unet = _filled("U-Net", lambda: UNet2DConditionModel(**config.unet), parts.unet, dtype, device)
     vae_dtype = torch.float32 if dtype == torch.float16 else dtype  # SDXL's autoencoder overflows in float16
     vae = _filled("autoencoder", lambda: AutoencoderKL(**config.vae), parts.vae, vae_dtype, device)
-    if device.type == "cpu":
-        vae.to(memory_format=torch.channels_last)  # a sixth faster there
     is_xl = config.text_encoder_2 is not None
     text_config = CLIPTextConfig(**config.text_encoder)
     encoders = [_filled("text encoder", lambda: CLIPTextModel(text_config), parts.text, dtype, device)]
@@ -164,7 +162,11 @@ def build_editor(
         )
     codec = DiffusersCodec(vae, config.scaling_factor, config.vae_factor)
     clip = ClipEncoders(encoders, [pad_id, 0][: len(encoders)])
-    return Editor(config, unet, codec, clip, make_schedule(config))
+    editor = Editor(config, unet, codec, clip, make_schedule(config))
+    if device.type == "cpu":  # convolutions are up to a sixth faster so
+        vae.to(memory_format=torch.channels_last)
+        editor.use_channels_last()
+    return editor
 
 
 def _filled(

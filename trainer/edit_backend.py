@@ -212,7 +212,7 @@ class Editor:
         return DiffusersDenoiser(self, condition, text, null)
 
     def use_channels_last(self) -> None:
-        """Order the U-Net's numbers as the matrix units of GPUs like them; the results stay the same up to rounding."""
+        """Order the U-Net's numbers as convolutions like them; the results stay the same up to rounding."""
         self.unet.to(memory_format=torch.channels_last)
         self.is_channels_last = True
 

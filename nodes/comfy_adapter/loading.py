@@ -138,6 +138,8 @@ def _build_model(raw: RawCheckpoint, disable_dynamic: bool = False):
     patcher = patcher_class(model, load_device=device, offload_device=management.unet_offload_device())
     assign = {"assign": patcher.is_dynamic()} if hasattr(patcher, "is_dynamic") else {}
     model.load_model_weights(weights, UNET_PREFIX, **assign)
+    if device.type == "cpu":  # its convolutions are up to a sixth faster so
+        model.diffusion_model.to(memory_format=torch.channels_last)
     return patcher
 
 
@@ -242,4 +244,6 @@ def _build_vae(raw: RawCheckpoint) -> comfy.sd.VAE:
     set_norm_groups(vae.first_stage_model, raw.config.vae)
     vae.downscale_ratio = vae.upscale_ratio = raw.config.vae_factor
     vae.latent_channels = ddconfig["z_channels"]
+    if vae.device.type == "cpu":
+        vae.first_stage_model.to(memory_format=torch.channels_last)
     return vae
