@@ -132,7 +132,7 @@ class PairGenerator:
         self.progress.samples_left = len(by_id) * self.config.num_samples - num_known
         waiting = deque(by_id)
         self._finish(waiting, writer, spool)
-        for batch in self.engine(Recipe(self.config, by_id, spool.folder), spool):
+        for batch in self.engine(Recipe(self.config, by_id, spool.folder.resolve()), spool):
             num_new = self._tally.count(batch, spool)
             self.progress.num_samples += num_new
             self.progress.samples_left -= num_new

@@ -52,8 +52,8 @@ def jobs_of(config: PairsConfig, names: Sequence[str]) -> Iterator[Job]:
         config: settings of the run.
         names: of the prompts.
 
-    Returns:
-        The jobs; all batches of a prompt that may be stopped early are in one.
+    Yields:
+        Job: The batches of one worker; all of a prompt that may be stopped early are in one job.
     """
     per_batch = max(1, config.batch_size // config.samples_per_unit)
     if config.stop_when_full or config.give_up_after:
@@ -124,7 +124,7 @@ def do_jobs(maker: UnitMaker, recipe: Recipe, spool: Spool, jobs: Iterable[Job])
         jobs: to be done.
 
     Yields:
-        The units of every batch, when they are in the spool.
+        Batch: The units of every batch, when they are in the spool.
     """
     for job in jobs:
         tally = Tally(recipe.config)
@@ -159,7 +159,7 @@ def do_jobs_in_processes(recipe: Recipe, spool: Spool, num_workers: int) -> Iter
         num_workers: processes; each loads the models.
 
     Yields:
-        Units that are new in the spool.
+        Batch: Units that are new in the spool.
 
     Raises:
         WorkerError: if a process ends with an error or is killed; what is done is kept.

@@ -7,7 +7,7 @@ import platform
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -51,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen = {"engine": options.engine, "workers": options.workers}
     overrides = [f"{name}={value}" for name, value in chosen.items() if value is not None]
     config = read_config(PairsConfig, options.config, [*options.set, *overrides])
+    config = replace(config, models=str(Path(config.models).resolve()))  # workers may have another working folder
     triplets = _read(config)
     models = Path(config.models)
     if options.dry_run:
@@ -103,9 +104,7 @@ def _estimate(config: PairsConfig, model: Editor, triplets: list[Triplet]) -> st
     seconds = []
     for steps in (1, 3):
         started = time.monotonic()
-        sample_pairs(
-            model, draws, [triplets[0]] * size, settings, type(sampling)(**{**asdict(sampling), "steps": steps})
-        )
+        sample_pairs(model, draws, [triplets[0]] * size, settings, replace(sampling, steps=steps))
         seconds.append(time.monotonic() - started)
     per_step = max(0.0, (seconds[1] - seconds[0]) / 2)
     num_pairs = len(triplets) * config.num_samples

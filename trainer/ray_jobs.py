@@ -28,7 +28,7 @@ def do_jobs_on_ray(recipe: Recipe, spool: Spool, num_workers: int) -> Iterator[B
         num_workers: actors; each takes a GPU where the cluster has any.
 
     Yields:
-        Units that are new in the spool.
+        Batch: Units that are new in the spool.
 
     Raises:
         ConfigError: if Ray is not installed.
