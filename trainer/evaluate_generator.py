@@ -34,7 +34,7 @@ P_VALUES = (0.0, 0.3, 0.6, 0.9)
 BATCH = 8
 MARGIN = 4
 """Pixels around an object that do not count as outside."""
-NUM_SHOWN = 4
+NUM_SHOWN, ENLARGED = 6, 2
 
 
 def held_out_recolourings(count: int) -> list[CaptionedEdit]:
@@ -66,7 +66,8 @@ def make_pairs(model: Editor, edits: Sequence[CaptionedEdit], p: float, seed: in
         part = triplets[first : first + BATCH]
         draws = [draw for one in part for draw in draw_samples(one, settings, seed)]
         made.append(sample_pairs(model, draws, part, settings, sampling))
-    return torch.cat(made).unflatten(0, (-1, 2))
+    joined = torch.cat(made)
+    return joined.reshape(-1, 2, *joined.shape[1:])
 
 
 def outside_change(pair: Tensor, judgements: Sequence[Judgement]) -> float:
@@ -129,12 +130,13 @@ def sharing_picture(pairs: dict[float, Tensor], num_shown: int = NUM_SHOWN) -> I
         num_shown: pairs.
 
     Returns:
-        The picture.
+        The picture, enlarged.
     """
     most = max(pairs)
     rows = [pairs[0.0][:num_shown, 0], pairs[0.0][:num_shown, 1], pairs[most][:num_shown, 1]]
     joined = torch.cat([torch.cat(list(row), dim=1) for row in rows])
-    return to_pil(joined)
+    picture = to_pil(joined)
+    return picture.resize((ENLARGED * picture.width, ENLARGED * picture.height), Image.Resampling.LANCZOS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,6 +1,7 @@
 """`ip2p train-embedded-generator`: train the embedded text-to-image model on captions and renders of shape_world.
 
-It has the embedded editor's autoencoder, and its text encoder starts from the editor's, which knows shapes and colours.
+It has the embedded editor's autoencoder, and its text encoder starts from the editor's, which knows shapes and colours. Single
+shapes are drawn large, so that few cells of the latents do not have to tell a star from a heart.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ...ip2p_core.checkpoint import ModelConfig, embedded_model_path, write_checkpoint
-from ..diffusers_adapter import load_editor, new_modules, use_plain_attention
+from ..diffusers_adapter import load_editor, load_generator, new_modules, use_plain_attention
 from ..shape_world.captioned_edits import CAPTIONS
 from ..shape_world.render import render
 from ..shape_world.scene import BACKGROUNDS, Scene, random_scene
@@ -29,18 +30,27 @@ from .editor import Batch, EditorModules, EditorSettings, change_weights, noisin
 
 logger = logging.getLogger(__name__)
 
-UNET = {**models.UNET, "in_channels": 4, "block_out_channels": [48, 64, 96]}
-BATCH, ENCODE_BATCH, START_SHARE = 32, 32, 0.2
-NUM_OBJECTS, OBJECT_SHARES = (0, 1, 2), (5, 55, 40)
+UNET = {
+    **models.UNET,
+    "in_channels": 4,
+    "block_out_channels": [48, 64, 96],
+    "up_block_types": ["CrossAttnUpBlock2D"] * 3,
+    "attention_head_dim": 2,
+}
+"""With attention at the finest level too, on the way up: pairs that share attention below it alone do not keep their layout."""
+BATCH, ENCODE_BATCH, START_SHARE = 32, 32, 0.05
+NUM_OBJECTS, OBJECT_SHARES = (0, 1, 2), (4, 76, 20)
+RADIUS = (0.2, 0.33)
+"""Of a single object, as a fraction of the picture's side."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorPlan:
     """How long and on how much to train."""
 
-    minutes: float = 30.0
+    minutes: float = 90.0
     num_scenes: int = 6_000
-    size: int = 128
+    size: int = 96
     seed: int = 0
     threads: int = 2
     is_compiled: bool = True
@@ -59,12 +69,21 @@ class SceneLatents(NamedTuple):
     """[N, 4, h, w]: the same scenes without their objects."""
 
 
+def enlarged(rng: random.Random, scene: Scene) -> Scene:
+    """Draw a single object large, somewhere inside the picture."""
+    if len(scene.objects) != 1:
+        return scene
+    radius = rng.uniform(*RADIUS)
+    x, y = (rng.uniform(radius + 0.02, 0.98 - radius) for _ in range(2))
+    return replace(scene, objects=(replace(scene.objects[0], x=x, y=y, radius=radius),))
+
+
 def scenes_of(seed: int, count: int) -> list[tuple[Scene, str]]:
     """Draw scenes and their captions, without held-out combinations."""
     drawn = []
     for i in range(count):
         rng = random.Random(f"generator/{seed}/{i}")
-        scene = random_scene(rng, rng.choices(NUM_OBJECTS, OBJECT_SHARES)[0])
+        scene = enlarged(rng, random_scene(rng, rng.choices(NUM_OBJECTS, OBJECT_SHARES)[0]))
         drawn.append((scene, rng.choice(CAPTIONS).format(scene.caption())))
     return drawn
 
@@ -99,13 +118,14 @@ def scene_batch(scenes: SceneLatents, spread: float, seed: int, step: int, size:
     return Batch(targets[:, :0], targets, texts, *noising(rng, targets, START_SHARE), weights)
 
 
-def train(run: Path, out: Path, plan: GeneratorPlan, start: Path) -> None:
+def train(run: Path, out: Path, plan: GeneratorPlan, start: Path | None = None) -> None:
     """Train, or go on where an earlier run stopped, and write the model file."""
     run.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(plan.seed)
-    editor = load_editor(start)
-    vae, text_encoder = editor.codec.vae, editor.text.encoders[0].requires_grad_(True)
-    unet = new_modules(UNET, models.VAE, models.TEXT_ENCODER)[0].train()
+    base = load_editor(embedded_model_path("editor")) if start is None else load_generator(start)
+    vae, text_encoder = base.codec.vae, base.text.encoders[0].requires_grad_(True)
+    fresh = new_modules(UNET, models.VAE, models.TEXT_ENCODER)[0]
+    unet = (fresh if start is None else base.unet.requires_grad_(True)).train()
     scenes = prepare(partial(encode_modes, vae), plan)
     logger.info("encoded %d scenes", len(scenes.latents))
     use_plain_attention(unet)
@@ -113,18 +133,19 @@ def train(run: Path, out: Path, plan: GeneratorPlan, start: Path) -> None:
         unet.compile(dynamic=False)
     modules = EditorModules(unet, text_encoder)
     settings = EditorSettings(
-        seed=plan.seed, minutes=plan.minutes, scaling_factor=editor.scaling_factor, threads=plan.threads
+        seed=plan.seed, minutes=plan.minutes, scaling_factor=base.scaling_factor, threads=plan.threads
     )
-    spread = 1 / editor.scaling_factor
+    spread = 1 / base.scaling_factor
     train_network(
         modules, lambda step: scene_batch(scenes, spread, plan.seed, step, BATCH), run / "generator.pt", settings
     )
     modules = averaged(modules, run / "generator.pt")
     config: ModelConfig = replace(
-        editor.config,
+        base.config,
         kind="generator",
         in_channels=4,
         unet=UNET,
+        num_heads=UNET["attention_head_dim"],
         default_text_guidance_scale=3.0,
         default_steps=20,
         default_sampler="euler_ancestral",
@@ -145,13 +166,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--minutes", type=float, default=GeneratorPlan.minutes, help="of training (default: %(default)g)"
     )
-    parser.add_argument("--start", type=Path, default=None, help="an editor to start from (default: the embedded one)")
+    parser.add_argument("--start", type=Path, default=None, help="a generator to go on from (default: from nothing)")
+    parser.add_argument("--size", type=int, default=GeneratorPlan.size, help="side in pixels (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--smoke", action="store_true", help="a few seconds: checks wiring, not quality")
     options = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    plan = GeneratorPlan(minutes=options.minutes, seed=options.seed, threads=options.threads)
-    start = options.start or embedded_model_path("editor")
-    train(options.run, options.output, SMOKE if options.smoke else plan, start)
+    plan = GeneratorPlan(minutes=options.minutes, size=options.size, seed=options.seed, threads=options.threads)
+    train(options.run, options.output, SMOKE if options.smoke else plan, options.start)
     return 0

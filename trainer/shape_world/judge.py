@@ -59,7 +59,7 @@ def nearest_shape(mask: FloatImage) -> str:
     """Name the shape whose outline of the same centre and area overlaps a mask [H, W] most."""
     size = mask.shape[0]
     y, x = (float(places.mean() + 0.5) / size for places in np.nonzero(mask))
-    overlaps = {}
+    overlaps: dict[str, float] = {}
     for shape in SHAPES:
         area, dx, dy = _unit(shape)
         radius = float(np.sqrt(mask.mean() / area))
