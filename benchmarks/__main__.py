@@ -23,9 +23,9 @@ HOST_GOALS = {"our node": 1.05, "our node, s_I = 1 (two branches)": 0.7}
 def main() -> None:
     """Run all comparisons."""
     parser = argparse.ArgumentParser(prog="python -m ip2p.benchmarks", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7, help="timed runs of each contender")
+    parser.add_argument("--rounds", type=int, default=5, help="timed runs of each contender")
     parser.add_argument("--size", type=int, default=256, help="side of the picture in pixels, on the CPU")
-    parser.add_argument("--steps", type=int, default=20, help="sampling steps, on the CPU")
+    parser.add_argument("--steps", type=int, default=50, help="sampling steps, on the CPU")
     options = parser.parse_args()
     say(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     with tempfile.TemporaryDirectory() as folder:
