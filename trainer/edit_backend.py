@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..ip2p_core import open_clip_adapter
 from ..ip2p_core.guidance import Branches, Predictions
 from ..ip2p_core.image_tensor import from_model, to_model
 from ..ip2p_core.model_config import ModelConfig
 from ..ip2p_core.schedule import EdmSchedule, NoiseSchedule, make_scaled_linear, output_to_denoised, scale_model_input
+from ..ip2p_core.shared_rows import shared_rows
 
 
 class TextCondition(NamedTuple):
@@ -118,7 +119,8 @@ class DiffusersDenoiser:
         if editor.is_channels_last:
             network_input = network_input.contiguous(memory_format=torch.channels_last)
         t = editor.schedule.network_time(sigma)
-        output = editor.unet(network_input, t, embeds, added_cond_kwargs=added, return_dict=False)[0]
+        with shared_rows(editor.leading, self._equal_parts(branches, added)):
+            output = editor.unet(network_input, t, embeds, added_cond_kwargs=added, return_dict=False)[0]
         outputs = iter(output.to(x.dtype).chunk(num_rows))
         prediction_type = editor.config.prediction_type
         return Predictions(
@@ -127,6 +129,12 @@ class DiffusersDenoiser:
                 for is_needed in branches
             )
         )
+
+    def _equal_parts(self, branches: Branches, added: Any) -> list[int]:
+        """`full` and `image` begin alike, unless the time embedding holds text, as SDXL's does."""
+        names = [name for name, is_needed in branches._asdict().items() if is_needed]
+        is_shared = added is None and {"full", "image"} <= set(names)
+        return [names.index("full") if is_shared and name == "image" else i for i, name in enumerate(names)]
 
     def _conditions(self, branches: Branches) -> tuple[Tensor, Tensor, dict[str, Tensor] | None]:
         """Stack image and text conditions of the needed branches, in the order full, image, uncond."""
@@ -178,6 +186,8 @@ class Editor:
     schedule: NoiseSchedule
     path: Path | None = None
     is_channels_last: bool = False
+    leading: Sequence[nn.Module] = ()
+    """What of the U-Net lies before its first cross-attention, where equal rows are computed once."""
 
     @property
     def scaling_factor(self) -> float:
@@ -219,6 +229,7 @@ class Editor:
     def compile(self) -> None:
         """Compile the U-Net: slow on the first step of every new size, faster afterwards."""
         self.unet = torch.compile(self.unet)
+        self.leading = ()
 
 
 def make_schedule(config: ModelConfig) -> NoiseSchedule:

@@ -14,6 +14,7 @@ from torch import Tensor
 from ...ip2p_core.errors import BadImageSize, BadInstruction, ModelMismatch
 from ...ip2p_core.guidance import Branches, DualGuidance, GuidanceSettings, Predictions
 from ...ip2p_core.relevance import RelevanceMeter
+from .equal_rows import equal_rows_once
 
 HOOKS = ("sampler_cfg_function", "sampler_pre_cfg_function", "sampler_post_cfg_function")
 NEAR_ONE = 0.01
@@ -61,7 +62,8 @@ class InstructGuider(comfy.samplers.CFGGuider):
         latent_image = start_latents(self, sampler, sigmas, latent_image, denoise_mask)
         self._guidance = DualGuidance(self.settings, max(1, len(sigmas) - 1))
         self._sigmas = sigmas.float().cpu()
-        return super().inner_sample(noise, latent_image, device, sampler, sigmas, denoise_mask, *args, **kwargs)
+        with equal_rows_once(self.inner_model.diffusion_model):
+            return super().inner_sample(noise, latent_image, device, sampler, sigmas, denoise_mask, *args, **kwargs)
 
     def predict_noise(self, x, timestep, model_options={}, seed=None):  # noqa: ARG002, B006 - the host's signature
         """Predict the guided denoised sample of one step."""

@@ -88,6 +88,20 @@ def test_only_the_branches_with_a_weight_are_computed(editor, conditioned, scale
     assert seen == [branches] * 4
 
 
+@pytest.mark.parametrize(("scales", "rows"), [((7.5, 1.5), 3), ((7.5, 1.0), 1), ((1.5, 1.5), 2)])
+def test_two_branches_with_one_picture_go_together_up_to_the_text(editor, conditioned, scales, rows):
+    entrance, seen = editor.model.model.diffusion_model.input_blocks[0][0], []
+    forward = entrance.forward
+    entrance.forward = lambda x: seen.append(len(x)) or forward(x)
+    try:
+        sample_with(our_guider(editor.model, conditioned, *scales), conditioned.latent)
+    finally:
+        del entrance.forward
+    assert seen == [rows] * 4
+    assert not entrance._forward_hooks
+    assert not editor.model.model.diffusion_model._forward_pre_hooks
+
+
 def test_intervals_leave_branches_out_step_by_step(editor, conditioned):
     model, seen = count_forwards(editor.model)
     guider = our_guider(model, conditioned, 7.5, 1.5, text_end=0.5, image_start=0.25, image_end=0.75)
