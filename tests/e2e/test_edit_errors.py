@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -159,8 +160,9 @@ def test_an_interrupt_keeps_the_finished_pictures(workplace: Path):
         "edit", "photo.png", "make it night", "--seeds", "0-99", "--steps", "20", "-o", "out", "--model", "tiny"
     )
     process = subprocess.Popen(
-        arguments, cwd=workplace, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+        arguments, cwd=workplace, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+    )  # fmt: skip
     first = process.stdout.readline().strip()
     assert first == "out/photo-make-it-night-seed0.png"
     process.send_signal(signal.SIGINT)
