@@ -1,8 +1,8 @@
 """How the pairs of a prompt are made: what is drawn for each sample, and how its rows share attention.
 
 Brooks et al. 2022 (arXiv:2211.09800, section 3.1.2): many samples of every prompt, each with its own share p of the steps
-with shared attention, and its own guidance scale. A batch holds original, edited, original, edited and so on; with `edits_per_source` above 1 several edited rows follow one
-original, which is then sampled once.
+with shared attention, and its own guidance scale. A batch holds original, edited, original, edited and so on; with
+`edits_per_source` above 1 several edited rows follow one original, which is then sampled once.
 """
 
 from __future__ import annotations

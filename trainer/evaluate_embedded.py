@@ -29,6 +29,7 @@ from .embedded.pictures import HELD_OUT_PHOTOS, open_photo
 from .measure import BATCH, edit_many, l1, round_trip, to_tensor
 from .photo_edits import EFFECTS, WORDINGS, apply_effect, held_out_wording
 from .shape_world.edits import SceneEdit, random_edit
+from .shape_world.judge import nearest_name
 from .shape_world.render import render
 from .shape_world.scene import PALETTE, random_scene
 
@@ -87,8 +88,7 @@ def held_out_scene_edits(count: int, edit_type: str) -> list[SceneEdit]:
 def nearest_colour(image: Tensor, mask: Tensor) -> str:
     """Name of the palette colour nearest to the mean colour [H, W, 3] inside a mask [H, W]."""
     inside = mask > 0.99
-    mean = image[inside].mean(0) * 255
-    return min(PALETTE, key=lambda name: float((mean - torch.tensor(PALETTE[name])).square().sum()))
+    return nearest_name(image[inside].mean(0).numpy(), PALETTE)
 
 
 def score_scenes(editor: Editor, settings: EditSettings, edits: Sequence[SceneEdit], seed: int = 0) -> list[SceneScore]:

@@ -14,7 +14,7 @@ from ip2p.trainer.__main__ import main
 TRIPLET = Triplet("a red circle on a white background", "make it blue", "a blue circle on a white background")
 
 
-def test_the_generator_command_ends_in_a_model_that_makes_pairs(tmp_path):
+def test_the_generator_command_ends_in_a_model_that_makes_pairs_and_can_be_measured(tmp_path, capsys):
     from ip2p.trainer.diffusers_adapter import load_generator
     from ip2p.trainer.pair_sampler import PairSampling, sample_pairs
 
@@ -26,6 +26,10 @@ def test_the_generator_command_ends_in_a_model_that_makes_pairs(tmp_path):
     pictures = sample_pairs(model, draw_samples(TRIPLET, settings, 0), [TRIPLET], settings, plan)
     assert pictures.shape == (2, 64, 64, 3)
     assert out.stat().st_size < 11.62e6
+    measuring = ["--pairs", "2", "--steps", "1", "--picture", str(tmp_path / "sharing.png")]
+    assert main(["evaluate-embedded-generator", "--model", str(out), *measuring]) == 0
+    assert capsys.readouterr().out.count("same shape") == 4, "one line for every p"
+    assert (tmp_path / "sharing.png").stat().st_size > 0
 
 
 def test_the_clip_command_ends_in_a_scorer_and_its_measure(tmp_path, capsys):

@@ -122,10 +122,15 @@ def train(run: Path, out: Path, plan: GeneratorPlan, start: Path | None = None) 
     """Train, or go on where an earlier run stopped, and write the model file."""
     run.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(plan.seed)
-    base = load_editor(embedded_model_path("editor")) if start is None else load_generator(start)
+    if start is None:
+        base = load_editor(embedded_model_path("editor"))
+        unet = new_modules(UNET, models.VAE, models.TEXT_ENCODER)[0]
+        shape = replace(base.config, kind="generator", in_channels=4, unet=UNET, num_heads=UNET["attention_head_dim"])
+    else:
+        base = load_generator(start)
+        unet, shape = base.unet.requires_grad_(True), base.config
+    unet.train()
     vae, text_encoder = base.codec.vae, base.text.encoders[0].requires_grad_(True)
-    fresh = new_modules(UNET, models.VAE, models.TEXT_ENCODER)[0]
-    unet = (fresh if start is None else base.unet.requires_grad_(True)).train()
     scenes = prepare(partial(encode_modes, vae), plan)
     logger.info("encoded %d scenes", len(scenes.latents))
     use_plain_attention(unet)
@@ -141,11 +146,7 @@ def train(run: Path, out: Path, plan: GeneratorPlan, start: Path | None = None) 
     )
     modules = averaged(modules, run / "generator.pt")
     config: ModelConfig = replace(
-        base.config,
-        kind="generator",
-        in_channels=4,
-        unet=UNET,
-        num_heads=UNET["attention_head_dim"],
+        shape,
         default_text_guidance_scale=3.0,
         default_steps=20,
         default_sampler="euler_ancestral",

@@ -44,14 +44,15 @@ def judge(picture: FloatImage) -> Judgement:
     ring[BORDER:-BORDER, BORDER:-BORDER] = False
     behind = np.median(picture[ring], axis=0)
     mask = np.linalg.norm(picture - behind, axis=-1) > DIFFERENT
-    background = _nearest(behind, BACKGROUNDS)
+    background = nearest_name(behind, BACKGROUNDS)
     if not SMALLEST_SHARE < mask.mean() < LARGEST_SHARE:
         return Judgement(background, None, None, mask.astype(np.float32))
-    colour = _nearest(np.median(picture[mask], axis=0), PALETTE)
+    colour = nearest_name(np.median(picture[mask], axis=0), PALETTE)
     return Judgement(background, colour, nearest_shape(mask), mask.astype(np.float32))
 
 
-def _nearest(value: FloatImage, colours: dict[str, Colour]) -> str:
+def nearest_name(value: FloatImage, colours: dict[str, Colour]) -> str:
+    """Name the colour nearest to a value [3] in [0, 1]."""
     return min(colours, key=lambda name: float(np.square(value * 255 - colours[name]).sum()))
 
 
