@@ -155,6 +155,8 @@ class PairRecord:
     edited: ImageHandle
     mask: ImageHandle | None = None
     """White where the edit may change the picture."""
+    weight: float | None = None
+    """How much the pair counts in the loss of a training; None is 1."""
 
     @property
     def key(self) -> tuple[str, int]:

@@ -27,7 +27,7 @@ from .dataset_page import SORTS, write_page
 
 PARTLY = 1
 EXPORTS = ("published", "diffusers", *PAIRED_LAYOUTS)
-COLUMN_FIELDS = ("input_image", "instruction", "edited_image", "caption", "edited_caption")
+COLUMN_FIELDS = ("input_image", "instruction", "edited_image", "caption", "edited_caption", "weight")
 EXAMPLES = """\
 examples:
   ip2p dataset validate pairs/                        every file against its hash, every picture

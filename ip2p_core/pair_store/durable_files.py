@@ -8,7 +8,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from ..checkpoint_files import permit_as_usual
 from ..errors import PairStoreError
@@ -110,7 +110,7 @@ class WriterLock:
         except OSError as error:
             raise PairStoreError(describe_write_error(self._path, error)) from None
         try:
-            _lock(opened)
+            lock_file(opened)
         except OSError:
             opened.close()
             raise PairStoreError(
@@ -126,7 +126,8 @@ class WriterLock:
             self._opened = None
 
 
-def _lock(opened: IO[bytes]) -> None:
+def lock_file(opened: IO[Any]) -> None:
+    """Lock an open file until it is closed or the process dies; OSError if another process holds it."""
     if os.name == "nt":
         import msvcrt  # exists on Windows alone
 

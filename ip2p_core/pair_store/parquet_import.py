@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,13 @@ class ColumnNames:
     edited_image: str | None = None
     caption: str | None = None
     edited_caption: str | None = None
+    weight: str | None = None
 
 
 KNOWN_COLUMNS = (
-    ColumnNames("input_image", "edit_prompt", "edited_image", "caption", "edited_caption"),  # ours, diffusers' example
+    ColumnNames(
+        "input_image", "edit_prompt", "edited_image", "caption", "edited_caption", "weight"
+    ),  # ours, diffusers' example
     ColumnNames("original_image", "edit_prompt", "edited_image", "original_prompt", "edited_prompt"),  # published sets
     ColumnNames("source_img", "instruction", "target_img"),  # MagicBrush
 )
@@ -112,7 +116,11 @@ def _to_record(
     except PictureError as error:
         return Problem(where, str(error))
     triplet = Triplet(caption, instruction.strip(), _text(row, columns.edited_caption), source=where)
-    return numbers.record(triplet, original, edited)
+    weight = row[columns.weight] if columns.weight is not None else None
+    if weight is not None and not (isinstance(weight, (int, float)) and 0 <= weight < math.inf):
+        return Problem(where, f"the weight is {weight!r}; a number of at least 0 is needed")
+    record = numbers.record(triplet, original, edited)
+    return record if weight is None else replace(record, weight=float(weight))
 
 
 def _text(row: Mapping[str, Any], column: str | None) -> str:

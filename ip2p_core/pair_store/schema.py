@@ -36,6 +36,7 @@ _SHARD_FIELDS = [
     ("source", pyarrow.string()),
     *_MADE_BY,
     ("mask", IMAGE_TYPE),
+    ("weight", pyarrow.float64()),
 ]
 _HF_NAMES = {
     pyarrow.string(): "string",
@@ -103,6 +104,7 @@ def to_row(record: PairRecord) -> dict[str, Any]:
         "source": record.triplet.source,
         **made_by(record.seed, record.p2p_threshold, record.text_guidance_scale, record.mode, record.scores),
         "mask": None if record.mask is None else _image_cell(record.mask),
+        "weight": record.weight,
     }
 
 
@@ -146,4 +148,5 @@ def to_record(
         original=original,
         edited=edited,
         mask=mask,
+        weight=row.get("weight"),  # datasets of version 0.1.0 have none
     )
