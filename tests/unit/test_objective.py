@@ -41,7 +41,7 @@ def test_a_perfect_network_has_no_loss_and_a_constant_error_has_its_square(drawn
     options = {"schedule": SCHEDULE, "prediction_type": prediction_type}
     assert edit_loss(lambda *_: target, latents, conditioning, t, noise, **options) < 1e-12
     loss = edit_loss(lambda *_: target + 0.5, latents, conditioning, t, noise, **options)
-    torch.testing.assert_close(loss, torch.tensor(0.25), atol=1e-6, rtol=0)
+    torch.testing.assert_close(loss, torch.tensor(0.25, dtype=torch.float64), atol=1e-6, rtol=0)
 
 
 def test_the_network_sees_noisy_latents_first_and_the_image_second(drawn):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ...ip2p_core.conditioning import Conditioning, drop_conditioning
-from ...ip2p_core.objective import edit_loss
+from ...ip2p_core.objective import changed_region, edit_loss, region_weights
 from ...ip2p_core.open_clip_adapter import tokenize
 from ...ip2p_core.schedule import make_scaled_linear
 from .models import PREDICTION_TYPE
@@ -29,9 +29,8 @@ START_SHARE = 0.6
 """Share of the items that are noised as sampling starts, without a trace of the edited picture. Else the schedule's last
 step lets 7 % of it through, and the model reads the edit there instead of in the instruction."""
 LAST_STEP = 999
-CHANGE_PART, CHANGE_THRESHOLD, SMALLEST_CHANGE = 0.25, 0.25, 0.02
-"""The part of the loss that goes to changed cells alone; a cell has changed where its latents differ by so many standard
-deviations on average; and the smallest share of changed cells that the weights make up for."""
+CHANGE_SHARE = 0.25
+"""The part of the loss that goes to changed cells alone."""
 OPENINGS = ("please ", "now ", "could you ", "can you please ", "in this picture, ", "edit: ", "next, ")
 CLOSINGS = (" please", " now", " in this picture", " for me", ".", "!", " here")
 
@@ -55,19 +54,8 @@ class EditorModules(nn.Module):
 
 
 def change_weights(original: Tensor, edited: Tensor, spread: float) -> Tensor:
-    """Weights of the loss [B, 1, H, W]: a part of it goes to what the edit changes, however small that is.
-
-    Args:
-        original: latents [B, C, H, W].
-        edited: the same, after the edit.
-        spread: standard deviation of the latents.
-
-    Returns:
-        Weights of mean 1 where more than `SMALLEST_CHANGE` of the picture changes.
-    """
-    changed = ((edited - original).abs().mean(1, keepdim=True) > CHANGE_THRESHOLD * spread).float()
-    share = changed.mean((1, 2, 3), keepdim=True).clamp(min=SMALLEST_CHANGE)
-    return 1 - CHANGE_PART + CHANGE_PART * changed / share
+    """Weights of the loss [B, 1, H, W]: `CHANGE_SHARE` of it goes to what the edit changes."""
+    return region_weights(changed_region(original, edited, spread), CHANGE_SHARE)
 
 
 def vary_wording(rng: np.random.Generator, text: str) -> str:
