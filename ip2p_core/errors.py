@@ -60,3 +60,7 @@ class ConfigError(Ip2pError):
     def __init__(self, *mistakes: str) -> None:
         self.mistakes = mistakes
         super().__init__(" ".join(mistakes))
+
+
+class TrainingHalted(Ip2pError):
+    """A training cannot go on, for example because its loss is no longer finite."""
