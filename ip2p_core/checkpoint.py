@@ -57,6 +57,7 @@ __all__ = [
     "vae_from_ldm",
     "vae_to_ldm",
     "widen_conv_in",
+    "widened",
     "write_checkpoint",
 ]
 
@@ -199,6 +200,23 @@ def require_generator(config: ModelConfig) -> None:
             f"The model has {config.in_channels} input channels{kind}. Pairs are made by a text-to-image model with 4. "
             'Load an SD1.x, SD2.x or SDXL text-to-image checkpoint into "model".'
         )
+
+
+def widened(parts: ModelParts, config: ModelConfig) -> ModelConfig:
+    """Turn a text-to-image model into an editor that ignores its picture as yet (arXiv:2211.09800, section 3.2).
+
+    Args:
+        parts: the weights; the first convolution is replaced.
+        config: their description.
+
+    Returns:
+        The description of the editor; an editor's own, unchanged.
+    """
+    if config.in_channels == 8:
+        return config
+    unet = parts.unet
+    unet["conv_in.weight"], unet["conv_in.bias"] = widen_conv_in(unet["conv_in.weight"], unet["conv_in.bias"])
+    return replace(config, kind="editor", in_channels=8, unet={**config.unet, "in_channels": 8})
 
 
 def write_checkpoint(

@@ -54,6 +54,13 @@ def _tokenizer() -> SimpleTokenizer:
     return tokenizer
 
 
+def vocabulary() -> tuple[dict[str, int], list[str]]:
+    """Return token -> id, and the merges "LEFT RIGHT" in their order, as CLIP's tokenizers store them."""
+    tokenizer = _tokenizer()
+    tokens = {token: number for token, number in tokenizer.encoder.items() if number < START_ID}
+    return {**tokens, **SPECIAL_TOKENS}, [" ".join(pair) for pair in tokenizer.bpe_ranks]
+
+
 def _clean(text: str) -> str:
     text = re.sub(r"\s+", " ", unicodedata.normalize("NFC", text))
     return "".join(character.lower() for character in text)

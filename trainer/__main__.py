@@ -15,6 +15,8 @@ COMMANDS = {
     "edit": (".edit_command", "edit pictures by a written instruction"),
     "demo": (".demo", "edit held-out pictures with the embedded model and write before/after sheets"),
     "pairs": (".pairs_command", "make a dataset of pairs from triplets of texts"),
+    "train": (".train_command", "train a model that edits by instruction on a dataset of pairs"),
+    "export": (".export_command", "write a model in another layout or number format, or make any model an editor"),
     "dataset": (".dataset_command", "check, review, export and import datasets of pairs"),
     "train-embedded": (".embedded.command", "train the embedded editor again"),
     "train-embedded-generator": (".embedded.generator", "train the embedded text-to-image model again"),

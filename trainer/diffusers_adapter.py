@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..ip2p_core import open_clip_adapter
-from ..ip2p_core.checkpoint import ModelParts, read_checkpoint, require_editor, require_generator
+from ..ip2p_core.checkpoint import ModelParts, read_checkpoint, require_editor, require_generator, widened
 from ..ip2p_core.errors import CheckpointError, ConfigError
 from ..ip2p_core.model_config import ModelConfig
 from ..ip2p_core.shared_rows import modules_before_text
@@ -49,7 +49,7 @@ def load_editor(
     Raises:
         ConfigError: if diffusers or transformers is missing, or the device or dtype is unknown.
     """
-    return _load(name, require_editor, models_dir, vae, dtype, device)
+    return _load(name, _of_kind(require_editor), models_dir, vae, dtype, device)
 
 
 def load_generator(
@@ -61,12 +61,19 @@ def load_generator(
     device: str = "auto",
 ) -> Editor:
     """Open a text-to-image model with 4 input channels; otherwise as `load_editor`."""
-    return _load(name, require_generator, models_dir, vae, dtype, device)
+    return _load(name, _of_kind(require_generator), models_dir, vae, dtype, device)
+
+
+def load_base(
+    name: str | Path, *, models_dir: Path | None = None, dtype: str = "float32", device: str = "auto"
+) -> Editor:
+    """Open a model to be trained into an editor: a text-to-image model is widened to 8 input channels (section 3.2)."""
+    return _load(name, widened, models_dir, None, dtype, device)
 
 
 def _load(
     name: str | Path,
-    require: Callable[[ModelConfig], None],
+    prepare: Callable[[ModelParts, ModelConfig], ModelConfig],
     models_dir: Path | None,
     vae: str | None,
     dtype: str,
@@ -77,14 +84,22 @@ def _load(
     path = Path(name) if models_dir is None else resolve_model(str(name), models_dir)
     vae_path = None if vae is None else Path(vae) if models_dir is None else resolve_vae(vae, models_dir)
     raw = read_checkpoint(path, vae_path)
-    require(raw.config)
-    parts, config, family = raw.parts(), raw.config, raw.family
+    parts, family = raw.parts(), raw.family
+    config = prepare(parts, raw.config)
     del raw
     editor = build_editor(
         parts, config, torch_dtype, torch_device, pad_id=0 if family == "sd2" else open_clip_adapter.END_ID
     )
     editor.path = path
     return editor
+
+
+def _of_kind(require: Callable[[ModelConfig], None]) -> Callable[[ModelParts, ModelConfig], ModelConfig]:
+    def prepare(_parts: ModelParts, config: ModelConfig) -> ModelConfig:
+        require(config)
+        return config
+
+    return prepare
 
 
 def new_modules(unet: dict[str, Any], vae: dict[str, Any], text_encoder: dict[str, Any]) -> tuple[Any, Any, Any]:

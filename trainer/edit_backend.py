@@ -52,6 +52,11 @@ class DiffusersCodec:
         mode: Tensor = self.vae.encode(pixels).latent_dist.mode()
         return mode.float()
 
+    def posterior(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode images [B, 3, H, W] in [-1, 1] to mean and standard deviation [B, C, h, w], unscaled, float32."""
+        posterior = self.vae.encode(pixels.to(self.vae.device, self.vae.dtype)).latent_dist
+        return posterior.mean.float(), posterior.std.float()
+
     def decode(self, latents: Tensor) -> Tensor:
         """Decode scaled latents [B, C, h, w] to images [B, H, W, 3] in [0, 1], float32."""
         unscaled = (latents / self.scaling_factor).to(self.vae.dtype)

@@ -1,0 +1,126 @@
+"""The folder of a run: settings, versions, a line a step for programs, one every few seconds for people; one owner."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+
+import torch
+
+from ...ip2p_core.errors import ConfigError
+from ...ip2p_core.pair_store.durable_files import lock_file, write_durably
+from ...ip2p_core.train_job import ProgressEvent, TrainConfig
+from ..versions import package_versions
+
+LOG, LOCK = "log.jsonl", ".lock"
+SHOWN_SECONDS = 5.0
+
+
+class RunLog:
+    """Owns a run folder while it is open, and writes what happens. Processes other than the first write nothing.
+
+    Args:
+        folder: of the run.
+        config: of the run.
+        is_main: whether this is the first process.
+
+    Raises:
+        ConfigError: if another process owns the folder (named), or it cannot be written.
+    """
+
+    def __init__(self, folder: Path, config: TrainConfig, *, is_main: bool) -> None:
+        self.folder, self.is_main = folder, is_main
+        self._shown = 0.0
+        if not is_main:
+            return
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = (folder / LOCK).open("a+", encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(
+                f"The run folder {folder} cannot be written ({error.strerror}). Choose another output."
+            ) from None
+        try:
+            lock_file(self._lock)
+        except OSError:
+            self._lock.seek(0)
+            owner = self._lock.read().strip() or "another process"
+            self._lock.close()
+            raise ConfigError(
+                f"The run folder {folder} is in use by {owner}. Wait until it is done, stop it, or choose another output."
+            ) from None
+        self._lock.truncate(0)
+        self._lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        self._lock.flush()
+        records = {"config": asdict(config), "versions": package_versions("accelerate", "peft")}
+        for name, record in records.items():
+            text = json.dumps(record, indent=1)
+            write_durably(folder / f"{name}.json", lambda beside, text=text: beside.write_text(text))  # type: ignore[misc]
+        self._log = (folder / LOG).open("a", encoding="utf-8")
+
+    def __enter__(self) -> RunLog:
+        """Own the folder."""
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        """Give the folder back."""
+        if self.is_main:
+            self._log.close()
+            self._lock.close()
+
+    def write(self, event: ProgressEvent) -> None:
+        """Write an event to the log, and to the screen if it is not one step of many."""
+        if not self.is_main:
+            return
+        self._log.write(f"{event.to_json()}\n")
+        self._log.flush()
+        is_due = time.monotonic() - self._shown >= SHOWN_SECONDS
+        if event.kind != "step" or is_due:
+            self._shown = time.monotonic()
+            self.say(describe(event))
+
+    def say(self, text: str) -> None:
+        """Show a line to people."""
+        if self.is_main:
+            sys.stderr.write(f"{text}\n")
+            sys.stderr.flush()
+
+
+def describe(event: ProgressEvent) -> str:
+    """Write an event as a sentence for people."""
+    parts = [f"step {event.step} of {event.steps}"]
+    if event.loss is not None:
+        parts.append(f"loss {event.loss:.4f}")
+    if event.samples_per_second is not None:
+        parts.append(f"{event.samples_per_second:.1f} samples/s")
+    if event.seconds_left is not None:
+        parts.append(f"{event.seconds_left / 60:.0f} min left" if event.seconds_left > 90 else "about a minute left")
+    if event.waiting is not None and event.waiting > 0.05:
+        parts.append(f"{event.waiting:.0%} waiting for data")
+    if event.memory_mib is not None:
+        parts.append(f"{event.memory_mib:.0f} MiB")
+    if event.message:
+        parts.append(event.message)
+    if event.path:
+        parts.append(event.path)
+    return ", ".join(parts)
+
+
+def peak_memory_mib(device: torch.device) -> float | None:
+    """Return the largest memory so far: of a GPU, or of this process; None where the system does not say."""
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 2**20)
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10))
