@@ -10,7 +10,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
-from ..ip2p_core.errors import ConfigError
+from .errors import ConfigError
 
 _Config = TypeVar("_Config")
 
@@ -29,13 +29,29 @@ def read_config(kind: type[_Config], path: Path | None, overrides: Sequence[str]
     Raises:
         ConfigError: if the file cannot be read, or holds mistakes.
     """
+    return build_config(kind, read_record(path, overrides))
+
+
+def read_record(path: Path | None, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Read settings without checking them.
+
+    Args:
+        path: the JSON file, or None for overrides alone.
+        overrides: "key=value" each, the value as JSON or as plain text.
+
+    Returns:
+        Key -> value.
+
+    Raises:
+        ConfigError: if the file is no JSON object, or an override has no value.
+    """
     record = {} if path is None else _read(path)
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals:
             raise ConfigError(f"--set {override} has no value; write --set key=value.")
         record[key.strip()] = _parse(value)
-    return build_config(kind, record)
+    return record
 
 
 def build_config(kind: type[_Config], record: Mapping[str, Any]) -> _Config:

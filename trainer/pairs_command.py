@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import platform
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 
+from ..ip2p_core.config_file import read_config
 from ..ip2p_core.errors import BadTriplet
 from ..ip2p_core.open_clip_adapter import count_tokens
 from ..ip2p_core.pair_generation import draw_samples
@@ -20,7 +19,6 @@ from ..ip2p_core.pair_store.durable_files import write_durably
 from ..ip2p_core.safety import SafetyClassifier
 from ..ip2p_core.triplet import Triplet, deduplicate, read_triplets
 from .argument_parser import ArgumentParser
-from .config_file import read_config
 from .diffusers_adapter import choose_device
 from .edit_backend import Editor
 from .edit_models import resolve_model
@@ -31,8 +29,8 @@ from .pair_sampler import sample_pairs
 from .pair_spool import Spool
 from .pair_units import UnitMaker, load_model, load_safety, unsafe_prompts
 from .ray_jobs import do_jobs_on_ray
+from .versions import package_versions
 
-PACKAGES = ("torch", "diffusers", "transformers", "open_clip_torch", "pyarrow")
 LOG_SECONDS = 10.0
 MAX_TOKENS = 77
 PNG_SHARE = 0.6
@@ -122,8 +120,7 @@ class _Log:
 
     def __init__(self, folder: Path, config: PairsConfig) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        versions = {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
-        for name, record in (("config", asdict(config)), ("versions", versions)):
+        for name, record in (("config", asdict(config)), ("versions", package_versions())):
             text = json.dumps(record, indent=1)
             write_durably(folder / f"{name}.json", lambda beside, text=text: beside.write_text(text))  # type: ignore[misc]
         self._path = folder / "log.txt"
@@ -140,13 +137,6 @@ class _Log:
         with self._path.open("a", encoding="utf-8") as log:
             log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
         _say(line)
-
-
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def _say(text: str) -> None:
