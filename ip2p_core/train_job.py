@@ -1,11 +1,10 @@
-"""The two contracts between a training and whoever starts it: its settings, and the lines that it writes as it goes.
+"""The settings of a training: the contract between whoever starts it and the program.
 
 Numbers of the preset "paper": arXiv:2211.09800, sections 3.2 and appendix A.2.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -266,44 +265,3 @@ def make_train_config(record: Mapping[str, Any]) -> TrainConfig:
     if preset not in PRESETS:
         raise ConfigError(f"There is no preset {preset!r}; choose one of {', '.join(PRESETS)}.")
     return build_config(TrainConfig, {**PRESETS[preset], **record})
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProgressEvent:
-    """One line of a training's log, JSON.
-
-    Attributes:
-        kind: "start", "step", "checkpoint", "validation", "grid", "done" or "stopped".
-        step: optimizer steps done.
-        steps: of the whole run.
-        loss: mean since the last line.
-        samples_per_second: mean since the last line.
-        seconds_left: estimate.
-        memory_mib: largest memory so far, of the device.
-        waiting: share of the time spent waiting for data.
-        path: of the checkpoint or the grid.
-        message: for people.
-    """
-
-    kind: str
-    step: int
-    steps: int
-    loss: float | None = None
-    samples_per_second: float | None = None
-    seconds_left: float | None = None
-    memory_mib: float | None = None
-    waiting: float | None = None
-    path: str | None = None
-    message: str | None = None
-
-    def to_json(self) -> str:
-        """Write the event as one line."""
-        return json.dumps({name: value for name, value in asdict(self).items() if value is not None})
-
-    @classmethod
-    def from_json(cls, line: str) -> ProgressEvent:
-        """Read one line; a line that is no event raises ValueError."""
-        try:
-            return cls(**json.loads(line))
-        except TypeError as error:
-            raise ValueError(f"{line[:80]!r} is no progress event ({error}).") from None

@@ -16,6 +16,7 @@ from .filter import CLIPDirectionalFilter, LoadCLIPScorer
 from .load import LoadInstructPix2Pix
 from .pair import LoadTriplets, Prompt2PromptPair
 from .schema import ComfyExtension, io
+from .train import TrainInstructPix2Pix
 
 NODES: list[type[io.ComfyNode]] = [
     LoadInstructPix2Pix,
@@ -31,6 +32,7 @@ NODES: list[type[io.ComfyNode]] = [
     CLIPDirectionalFilter,
     SavePairs,
     LoadPairs,
+    TrainInstructPix2Pix,
 ]
 
 

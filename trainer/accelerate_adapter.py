@@ -47,7 +47,7 @@ class Processes:
 
     def prepare(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Any, Any]:
         """Wrap network and optimizer for all processes and the number format."""
-        return tuple(self._accelerator.prepare(network, optimizer))  # type: ignore[return-value]
+        return tuple(self._accelerator.prepare(network, optimizer))
 
     def unwrap(self, network: nn.Module) -> Any:
         """Return the network inside the wrappers."""

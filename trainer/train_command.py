@@ -15,7 +15,8 @@ import torch
 
 from ..ip2p_core.clip_scorer import CLIPScorer
 from ..ip2p_core.errors import PairStoreError
-from ..ip2p_core.train_job import ProgressEvent, TrainConfig, read_train_config
+from ..ip2p_core.train_job import TrainConfig, read_train_config
+from ..ip2p_core.train_progress import ProgressEvent
 from .accelerate_adapter import Processes
 from .argument_parser import ArgumentParser
 from .diffusers_adapter import choose_device
@@ -73,7 +74,7 @@ def train(config: TrainConfig, processes: Processes, log: RunLog) -> bool:
     build_cache(parts, processes, lambda done, count: log.say(f"cached {done} of {count} files"))
     network = make_network(parts.editor, config)
     if config.compile:
-        network.unet.compile(dynamic=False)  # type: ignore[no-untyped-call]
+        network.unet.compile(dynamic=False)
     loop = TrainingLoop(
         config, network, make_objective(config, parts), make_batches(config, parts), processes, log, parts.identity
     )

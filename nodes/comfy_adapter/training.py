@@ -19,7 +19,8 @@ import folder_paths
 from PIL import Image
 
 from ...ip2p_core.errors import ConfigError, TrainingHalted
-from ...ip2p_core.train_job import ProgressEvent, TrainConfig, make_train_config
+from ...ip2p_core.train_job import TrainConfig, make_train_config
+from ...ip2p_core.train_progress import ProgressEvent
 from . import folders
 
 RUNS = "ip2p_runs"

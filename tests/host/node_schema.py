@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 SCHEMA_PATH = Path(__file__).with_name("node_schema.json")
-HOST_LISTS = {"model_name", "vae_name", "sampler_name", "scheduler", "scorer_name", "file"}
+HOST_LISTS = {"base_model", "model_name", "vae_name", "sampler_name", "scheduler", "scorer_name", "file"}
 FIELDS = ("display_name", "category", "output", "output_name", "output_is_list", "output_node", "deprecated")
 
 

@@ -30,6 +30,7 @@ NODE_IDS = {
     "CLIPDirectionalFilter",
     "SavePairs",
     "LoadPairs",
+    "TrainInstructPix2Pix",
 }
 
 

@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from ip2p.ip2p_core.conditioning import Conditioning
-from ip2p.ip2p_core.objective import add_noise, edit_loss, prediction_target
+from ip2p.ip2p_core.objective import (
+    add_noise,
+    changed_region,
+    edit_loss,
+    min_snr_weights,
+    prediction_target,
+    region_weights,
+)
 from ip2p.ip2p_core.schedule import make_scaled_linear, output_to_denoised
 
 SCHEDULE = make_scaled_linear()
@@ -73,7 +80,7 @@ def test_an_item_marked_as_a_start_shows_the_network_nothing_of_its_latents_but_
     assert torch.equal(seen[0][:2, :4], add_noise(latents, noise, t, SCHEDULE)[:2])
     torch.testing.assert_close(seen[0][2, :4], (1 - SCHEDULE.alphas_cumprod[999]).sqrt().to(noise.dtype) * noise[2])
     target = prediction_target(latents, noise, t, SCHEDULE, "v")
-    torch.testing.assert_close(loss, target.square().mean().float())
+    torch.testing.assert_close(loss, target.square().mean())
 
 
 def test_weights_of_one_leave_the_loss_as_it_is_and_weights_count_places():
@@ -90,3 +97,28 @@ def test_weights_of_one_leave_the_loss_as_it_is_and_weights_count_places():
     left = torch.zeros(2, 1, 8, 8)
     left[..., :4] = 2
     torch.testing.assert_close(loss(left), noise[..., :4].square().mean())
+
+
+def test_min_snr_weighs_eps_and_v_as_the_same_loss_of_the_clean_latents():
+    """An error of the clean latents costs min(SNR, gamma) of its square, whatever the network predicts."""
+    t = torch.tensor([0, 300, 999])
+    snr = SCHEDULE.alphas_cumprod[t] / (1 - SCHEDULE.alphas_cumprod[t])
+    of_eps, of_v = (min_snr_weights(t, 5.0, SCHEDULE, kind).flatten() for kind in ("eps", "v"))
+    torch.testing.assert_close(of_eps * snr, snr.clamp(max=5))
+    torch.testing.assert_close(of_v * (snr + 1), snr.clamp(max=5))
+
+
+def test_a_region_gets_its_share_of_the_loss_however_small_it_is():
+    region = torch.zeros(2, 1, 10, 10)
+    region[0, :, :2, :5], region[1, :, :8] = 1, 1
+    weights = region_weights(region, 0.25)
+    torch.testing.assert_close(weights.mean((1, 2, 3)), torch.ones(2))
+    inside = (weights * region).sum((1, 2, 3)) / weights.sum((1, 2, 3))
+    torch.testing.assert_close(inside, 0.25 + 0.75 * region.mean((1, 2, 3)))
+
+
+def test_a_cell_has_changed_where_its_latents_differ_clearly():
+    original = torch.zeros(1, 4, 2, 2)
+    edited = original.clone()
+    edited[..., 0, 0], edited[..., 1, 1] = 1.0, 0.1
+    assert changed_region(original, edited, spread=2.0).flatten().tolist() == [1, 0, 0, 0]

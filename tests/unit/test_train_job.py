@@ -5,7 +5,8 @@ import json
 import pytest
 
 from ip2p.ip2p_core.errors import ConfigError
-from ip2p.ip2p_core.train_job import PRESETS, ProgressEvent, make_train_config, read_train_config
+from ip2p.ip2p_core.train_job import PRESETS, make_train_config, read_train_config
+from ip2p.ip2p_core.train_progress import ProgressEvent
 
 NEEDED = {"dataset": "pairs", "base": "sd", "output": "run"}
 

@@ -152,7 +152,7 @@ def load_ahead(
     loader = DataLoader(
         batches,
         batch_size=None,
-        sampler=numbers,  # type: ignore[arg-type]
+        sampler=numbers,
         num_workers=num_workers,
         pin_memory=is_pinned,
         **options,

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from ...ip2p_core.errors import TrainingHalted
 from ...ip2p_core.randomness import hash64
-from ...ip2p_core.train_job import ProgressEvent, TrainConfig
+from ...ip2p_core.train_job import TrainConfig
+from ...ip2p_core.train_progress import ProgressEvent
 from ..accelerate_adapter import Processes, divide, whole
 from .average import WeightAverage
 from .batches import MicroBatch, MicroBatches, load_ahead, numbers_of_step
@@ -31,7 +32,7 @@ CHECKPOINTS = "checkpoints"
 
 
 @dataclass
-class _Window:
+class Window:
     """What has happened since the last look."""
 
     losses: list[Tensor] = field(default_factory=list)
@@ -123,13 +124,13 @@ class TrainingLoop:
             for number in numbers_of_step(step, self.per_step, self.processes.rank, self.processes.count)
         ]
         data = load_ahead(self.batches, numbers, config.workers, is_pinned=self.processes.device.type == "cuda")
-        window = _Window()
+        window = Window()
         with self._signals():
             while self.step < config.steps and not self._must_stop():
-                self._one_step(data, window)
+                self.one_step(data, window)
                 if self.step % CHECK_STEPS == 0 or self.step in (1, config.steps):
                     self._look(window)
-                    window = _Window()
+                    window = Window()
                 if self.step % config.checkpoint_steps == 0:
                     self._check(window)
                     self.save()
@@ -140,7 +141,8 @@ class TrainingLoop:
             self.save()
         return self.step >= config.steps
 
-    def _one_step(self, data: Iterator[MicroBatch], window: _Window) -> None:
+    def one_step(self, data: Iterator[MicroBatch], window: Window) -> None:
+        """Learn from the next micro-batches of this process, and note what happened."""
         config, processes = self.config, self.processes
         set_learning_rate(self.optimizer, learning_rate(self.step, config))
         num_local = self.per_step // processes.count
@@ -163,7 +165,7 @@ class TrainingLoop:
         is_scaled = config.precision == "fp16"  # its gradients may overflow: the step is left out then
         window.losses.append(total if norm is None or is_scaled else total + 0 * norm)
 
-    def _check(self, window: _Window) -> None:
+    def _check(self, window: Window) -> None:
         """Halt on what is not finite, before it can get into a checkpoint."""
         if window.losses and not bool(torch.stack(window.losses).isfinite().all()):
             raise TrainingHalted(
@@ -171,7 +173,7 @@ class TrainingLoop:
                 "The last checkpoint is untouched. Lower learning_rate, or use fp32 or bf16, and start again."
             )
 
-    def _look(self, window: _Window) -> None:
+    def _look(self, window: Window) -> None:
         self._check(window)
         seconds = max(1e-9, time.monotonic() - window.started)
         rate = len(window.losses) / seconds

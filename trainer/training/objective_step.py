@@ -97,17 +97,19 @@ class EditObjective:
         if self.config.train_text_encoder:
             ids = torch.stack([self._token_ids(number) for number in wanted])[..., None].to(self.editor.device)
             return TextCondition(ids[:-1], None), TextCondition(ids[-1:], None)
+        whole = self._embed(wanted)
+        embeds = whole.embeds.to(self.editor.device, self.dtype)
+        if whole.pooled is None:
+            return TextCondition(embeds[:-1], None), TextCondition(embeds[-1:], None)
+        pooled = whole.pooled.to(self.editor.device, self.dtype)
+        return TextCondition(embeds[:-1], pooled[:-1]), TextCondition(embeds[-1:], pooled[-1:])
+
+    @torch.no_grad()
+    def _embed(self, wanted: list[int]) -> TextCondition:
         if self._kept is None:
-            with torch.no_grad():
-                whole = self.editor.text.encode([self.instructions[number] for number in wanted])
-        else:
-            embeds, pooled = self._kept
-            whole = TextCondition(embeds[wanted], None if pooled is None else pooled[wanted])
-        embeds, pooled = (None if one is None else one.to(self.editor.device, self.dtype) for one in whole)
-        if embeds is None:
-            raise TypeError("a text encoder gave no embeddings")
-        split = (None, None) if pooled is None else (pooled[:-1], pooled[-1:])
-        return TextCondition(embeds[:-1], split[0]), TextCondition(embeds[-1:], split[1])
+            return self.editor.text.encode([self.instructions[number] for number in wanted])
+        embeds, pooled = self._kept
+        return TextCondition(embeds[wanted], None if pooled is None else pooled[wanted])
 
     def _token_ids(self, number: int) -> Tensor:
         if number not in self._ids:

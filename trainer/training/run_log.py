@@ -15,7 +15,8 @@ import torch
 
 from ...ip2p_core.errors import ConfigError
 from ...ip2p_core.pair_store.durable_files import lock_file, write_durably
-from ...ip2p_core.train_job import ProgressEvent, TrainConfig
+from ...ip2p_core.train_job import TrainConfig
+from ...ip2p_core.train_progress import ProgressEvent
 from ..versions import package_versions
 
 LOG, LOCK = "log.jsonl", ".lock"
