@@ -30,7 +30,7 @@ from .pair_sampler import PairSampling, sample_pairs
 from .shape_world.captioned_edits import CaptionedEdit, captioned_edit
 from .shape_world.judge import Judgement, judge
 
-P_VALUES = (0.0, 0.3, 0.6, 0.9)
+P_VALUES, SHOWN_P = (0.0, 0.3, 0.6, 0.9), 0.6
 BATCH = 8
 MARGIN = 4
 """Pixels around an object that do not count as outside."""
@@ -71,8 +71,8 @@ def make_pairs(model: Editor, edits: Sequence[CaptionedEdit], p: float, seed: in
 
 
 def outside_change(pair: Tensor, judgements: Sequence[Judgement]) -> float:
-    """Mean absolute change [0, 1] of a pair [2, H, W, 3] where neither picture has its object."""
-    objects = torch.from_numpy(np.maximum(judgements[0].mask, judgements[1].mask))[None, None]
+    """Mean absolute change [0, 1] of a pair [2, H, W, 3] where the original has no object: an ideal edit leaves it alone."""
+    objects = torch.from_numpy(judgements[0].mask)[None, None]
     near = torch.nn.functional.max_pool2d(objects, 2 * MARGIN + 1, stride=1, padding=MARGIN)[0, 0]
     change = (pair[0] - pair[1]).abs().mean(-1)[near == 0]
     return float(change.mean()) if change.numel() else 0.0
@@ -126,14 +126,13 @@ def sharing_picture(pairs: dict[float, Tensor], num_shown: int = NUM_SHOWN) -> I
     """One column a pair: original, edited without sharing, edited with it.
 
     Args:
-        pairs: p -> pictures [N, 2, H, W, 3]; the first p is 0.
+        pairs: p -> pictures [N, 2, H, W, 3]; 0 and `SHOWN_P` are shown.
         num_shown: pairs.
 
     Returns:
         The picture, enlarged.
     """
-    most = max(pairs)
-    rows = [pairs[0.0][:num_shown, 0], pairs[0.0][:num_shown, 1], pairs[most][:num_shown, 1]]
+    rows = [pairs[0.0][:num_shown, 0], pairs[0.0][:num_shown, 1], pairs[SHOWN_P][:num_shown, 1]]
     joined = torch.cat([torch.cat(list(row), dim=1) for row in rows])
     picture = to_pil(joined)
     return picture.resize((ENLARGED * picture.width, ENLARGED * picture.height), Image.Resampling.LANCZOS)
