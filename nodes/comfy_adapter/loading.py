@@ -15,6 +15,7 @@ import comfy.model_base
 import comfy.model_detection
 import comfy.model_management
 import comfy.model_patcher
+import comfy.ops
 import comfy.sd
 import comfy.supported_models
 import comfy.utils
@@ -129,9 +130,11 @@ def _build_model(raw: RawCheckpoint, disable_dynamic: bool = False):
         weight_dtype=comfy.utils.weight_dtype(weights, UNET_PREFIX),
     )
     host_config.set_inference_dtype(dtype, management.unet_manual_cast(dtype, device, dtypes))
+    if raw.family == "tiny":
+        operations = comfy.ops.pick_operations(dtype, host_config.manual_cast_dtype)
+        host_config.custom_operations = with_norm_groups(operations, int(raw.config.unet.get("norm_num_groups", 32)))
     initial_device = management.unet_inital_load_device(num_parameters, dtype)
     model = _make_network(raw, host_config, initial_device)
-    set_norm_groups(model.diffusion_model, raw.config.unet)
     require_complete(model.diffusion_model, weights, UNET_PREFIX, "U-Net")
     patcher_class = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
     patcher_class = comfy.model_patcher.ModelPatcher if disable_dynamic else patcher_class
@@ -213,11 +216,22 @@ def width_ratios(widths: list[int]) -> list:
     return [WidthRatio(width, first) if width % first else width // first for width in widths]
 
 
-def set_norm_groups(module, config: dict) -> None:
-    """Group a network's normalisations as its record says; the host always makes 32 groups, too many for thin layers.
+def with_norm_groups(operations, num_groups: int):
+    """Make the host's layers with another number of groups in the normalisations than its 32, which thin layers cannot have.
 
     A group of one or two channels erases the mean colour of a picture, so tiny models are trained with fewer groups.
     """
+
+    class GroupNorm(operations.GroupNorm):
+        def __init__(self, num_groups, num_channels, **options) -> None:  # noqa: ARG002 - the host's 32
+            super().__init__(num_groups=wanted, num_channels=num_channels, **options)
+
+    wanted = num_groups
+    return type("GroupedOperations", (operations,), {"GroupNorm": GroupNorm})
+
+
+def set_norm_groups(module, config: dict) -> None:
+    """Group the normalisations of an autoencoder as its record says."""
     for norm in module.modules():
         if isinstance(norm, torch.nn.GroupNorm):
             norm.num_groups = int(config.get("norm_num_groups", 32))
