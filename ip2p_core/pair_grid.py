@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 from torch import Tensor
 
 from .pair_record import PairRecord
@@ -38,8 +38,7 @@ def draw_pairs(pairs: Sequence[PairRecord], num_columns: int = 2) -> Tensor:
     for index, pair in enumerate(pairs):
         left, top = index % num_columns * width + GAP // 2, index // num_columns * height + GAP // 2
         for place, handle in enumerate((pair.original, pair.edited)):
-            shown = handle.picture().convert("RGB")
-            shown.thumbnail((SIDE, SIDE))
+            shown = ImageOps.contain(handle.picture().convert("RGB"), (SIDE, SIDE), Image.Resampling.BICUBIC)
             picture.paste(shown, (left + place * (SIDE + GAP), top))
         lines = textwrap.wrap(pair.triplet.instruction, 56)[:MAX_LINES]
         if pair.scores is not None:
