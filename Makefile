@@ -55,6 +55,7 @@ soak: setup lint tiers
 
 bench: setup
 	$(BIN)/python -m ip2p.benchmarks
+	$(BIN)/python -m ip2p.benchmarks.pairs
 	$(BIN)/python -m ip2p.benchmarks.pair_store
 
 train-embedded: $(VENV)/.pack-installed

@@ -10,7 +10,7 @@ from ...ip2p_core.checkpoint import embedded_model_path
 from ...ip2p_core.errors import BadTriplet, CheckpointError, Ip2pError, PairStoreError
 
 EMBEDDED_EDITOR = "embedded: editor"
-EMBEDDED = {EMBEDDED_EDITOR: "editor"}
+EMBEDDED = {EMBEDDED_EDITOR: "editor", "embedded: generator": "generator"}
 MODEL_FOLDER = "ip2p"
 KINDS = (MODEL_FOLDER, "checkpoints", "diffusers")
 FILE_TYPES = {".safetensors", ".ckpt"}

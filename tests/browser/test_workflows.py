@@ -12,7 +12,9 @@ from ip2p.tests.host.workflow_runs import NAMES, api_file, ui_file
 
 TITLE_HEIGHT = 30
 SAVE_NODE = 4
-OTHERS = [name for name in NAMES if name != "instruct_edit"]
+EDITED_PREVIEW = 6
+"""The preview of edited pictures in make_pairs."""
+OTHERS = [name for name in NAMES if name not in ("instruct_edit", "make_pairs")]
 
 
 def assert_opened_as_saved(front_end, name: str) -> None:
@@ -52,13 +54,18 @@ def overlap(one: dict, other: dict) -> bool:
     )
 
 
-def test_instruct_edit_opens_from_the_templates_and_run_shows_the_picture(front_end, screenshots, capsys):
-    front_end.open_template(PACK_FOLDER, "instruct_edit")
-    assert_opened_as_saved(front_end, "instruct_edit")
+@pytest.mark.parametrize(
+    ("name", "node", "size"), [("instruct_edit", SAVE_NODE, (768, 768)), ("make_pairs", EDITED_PREVIEW, (96, 96))]
+)
+def test_a_workflow_opens_from_the_templates_and_run_shows_the_picture(
+    front_end, screenshots, capsys, name, node, size
+):
+    front_end.open_template(PACK_FOLDER, name)
+    assert_opened_as_saved(front_end, name)
     assert_tidy(front_end)
-    assert front_end.run(SAVE_NODE) == (768, 768)
+    assert front_end.run(node) == size
     assert front_end.errors() == ""
-    path = front_end.screenshot(screenshots / "instruct_edit.png")
+    path = front_end.screenshot(screenshots / f"{name}.png")
     with capsys.disabled():
         sys.stdout.write(f"\nscreenshot: {path}\n")
 

@@ -16,7 +16,16 @@ from PIL import Image
 from ip2p.tests.host.comfy_host import PACK, PACK_FOLDER
 from ip2p.tests.host.test_server import NODE_IDS
 from ip2p.tests.host.workflow_files import FOLDER, api_prompt, as_text, ui_workflow
-from ip2p.tests.host.workflow_runs import NAMES, ON_CHECKPOINTS, ON_EMBEDDED, api_file, furnish, ui_file
+from ip2p.tests.host.workflow_runs import (
+    NAMES,
+    OF_PAIRS,
+    OF_TRAINING,
+    ON_CHECKPOINTS,
+    ON_EMBEDDED,
+    api_file,
+    furnish,
+    ui_file,
+)
 from ip2p.tests.host.workflow_sources import workflows
 
 APPLICATIONS = {
@@ -45,7 +54,7 @@ def fetch(server, path: str) -> bytes:
 
 def test_there_is_a_workflow_for_every_application():
     assert set(ON_CHECKPOINTS) == APPLICATIONS
-    assert set(ON_EMBEDDED) <= set(NAMES)
+    assert {*ON_EMBEDDED, *OF_PAIRS, *OF_TRAINING} <= set(NAMES)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(FOLDER)))
@@ -77,7 +86,7 @@ def test_every_node_of_a_twin_has_a_title_and_its_required_inputs(object_info, n
         assert set(object_info[node["class_type"]]["input"].get("required", {})) <= set(node["inputs"])
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*ON_EMBEDDED, *ON_CHECKPOINTS])
 def test_a_workflow_runs_to_a_picture_of_the_input_size(server, name):
     prompt = api_file(name)
     for node in prompt.values():
@@ -86,6 +95,35 @@ def test_a_workflow_runs_to_a_picture_of_the_input_size(server, name):
     (picture,) = server.images(server.run(prompt, seconds=300))
     assert picture.size == SIZE
     assert len(picture.resize((32, 32)).getcolors(32 * 32)) > 4, "the picture is of one colour"
+
+
+@pytest.mark.parametrize("name", OF_PAIRS)
+def test_a_workflow_of_pairs_runs_to_pictures(server, name):
+    prompt = api_file(name)
+    for node in prompt.values():
+        if node["class_type"] == "Prompt2PromptPair":
+            node["inputs"].update(steps=4, num_samples=min(2, node["inputs"]["num_samples"]))  # wiring, not quality
+    pictures = server.images(server.run(prompt, seconds=300))
+    assert len(pictures) >= 2
+    assert all(len(picture.resize((32, 32)).getcolors(32 * 32)) > 4 for picture in pictures)
+
+
+def test_the_training_workflow_goes_from_the_dataset_of_make_dataset_to_edited_pictures(server):
+    """A dataset of few pairs may have none in one split; the workflow trains on "train"."""
+    made = api_file("make_dataset")
+    for node in made.values():
+        if node["class_type"] == "Prompt2PromptPair":
+            node["inputs"].update(steps=4, num_samples=2)
+    server.run(made, seconds=300)
+    prompt = api_file("train_editor")
+    for node in prompt.values():
+        if node["class_type"] == "TrainInstructPix2Pix":
+            node["inputs"].update(steps=3)
+        if node["class_type"] == "InstructEdit":
+            node["inputs"].update(steps=3)
+    pictures = server.images(server.run(prompt, seconds=300))
+    assert len(pictures) >= 4
+    assert (server.base / "models" / "ip2p" / "shapes_editor.safetensors").is_file()
 
 
 @pytest.mark.parametrize("form", [ui_file, api_file], ids=["ui", "api"])

@@ -1,4 +1,4 @@
-"""Make the thumbnails of the workflows on the embedded model: a held-out photograph before and after, really edited.
+"""Make the thumbnails of the workflows on the embedded models: a held-out photograph before and after, and pairs, really made.
 
 With a ComfyUI at COMFYUI_PATH or ~/comfy/ComfyUI:
 
@@ -7,16 +7,18 @@ With a ComfyUI at COMFYUI_PATH or ~/comfy/ComfyUI:
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from pathlib import Path
 
 import skimage.data
 from PIL import Image, ImageDraw
 
-from ip2p.tests.host.comfy_host import find_comfy, make_base_directory, running_comfy
+from ip2p.tests.host.comfy_host import PACK, find_comfy, make_base_directory, running_comfy
+from ip2p.tests.host.pair_workflow_sources import TRIPLETS_FILE
 from ip2p.tests.host.workflow_files import FOLDER
-from ip2p.tests.host.workflow_runs import ON_EMBEDDED, api_file
-from ip2p.tests.host.workflow_sources import INPUT_PICTURE
+from ip2p.tests.host.workflow_parts import INPUT_PICTURE
+from ip2p.tests.host.workflow_runs import OF_PAIRS, OF_TRAINING, ON_EMBEDDED, api_file
 
 SIDE = 512
 PHOTO = "astronaut"
@@ -31,8 +33,17 @@ def before_and_after(before: Image.Image, after: Image.Image) -> Image.Image:
     return joined
 
 
+def grid(pictures: list[Image.Image], num_columns: int = 4) -> Image.Image:
+    """Lay pictures out in a square."""
+    side = SIDE // num_columns
+    sheet = Image.new("RGB", (SIDE, SIDE), "white")
+    for number, picture in enumerate(pictures[: num_columns**2]):
+        sheet.paste(picture.resize((side, side)), (number % num_columns * side, number // num_columns * side))
+    return sheet
+
+
 def main() -> None:
-    """Write workflows/<name>.jpg for every workflow on the embedded model."""
+    """Write workflows/<name>.jpg for every workflow on the embedded models."""
     photo = Image.fromarray(getattr(skimage.data, PHOTO)())
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -42,6 +53,12 @@ def main() -> None:
         for name in ON_EMBEDDED:
             (edited,) = server.images(server.run(api_file(name), seconds=600))
             before_and_after(photo, edited).save(FOLDER / f"{name}.jpg", quality=88)
+        shutil.copy(PACK / "docs" / "examples" / TRIPLETS_FILE, server.base / "input" / TRIPLETS_FILE)
+        for name in (*OF_PAIRS, *OF_TRAINING):  # make_dataset leaves what train_editor needs
+            pictures = server.images(server.run(api_file(name), seconds=900))
+            small = [picture for picture in pictures if picture.width == picture.height <= SIDE // 2]
+            columns = 2 if len(small) <= 4 else 3 if len(small) <= 9 else 4
+            grid(small, columns).save(FOLDER / f"{name}.jpg", quality=88)
 
 
 if __name__ == "__main__":

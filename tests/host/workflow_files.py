@@ -13,7 +13,8 @@ import uuid
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ip2p.tests.host.workflow_sources import BYPASSED, Node, Workflow, workflows
+from ip2p.tests.host.workflow_parts import BYPASSED, Node, Workflow
+from ip2p.tests.host.workflow_sources import workflows
 
 FOLDER = Path(__file__).resolve().parents[2] / "workflows"
 PACK_NAME = "instruct-pix2pix"

@@ -2,36 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-ACTIVE, BYPASSED = 0, 4
-EMBEDDED = "embedded: editor"
-INPUT_PICTURE = "example.png"
-"""The picture that every ComfyUI brings along in its input folder."""
-
-
-@dataclass
-class Node:
-    """A node: inputs not named here keep their defaults; [id, output] is a link."""
-
-    id: int
-    type: str
-    pos: tuple[int, int]
-    size: tuple[int, int]
-    inputs: dict[str, Any] = field(default_factory=dict)
-    title: str = ""
-    mode: int = ACTIVE
-
-
-@dataclass
-class Workflow:
-    """A workflow and its notes; a note is a node of the front end that is not run."""
-
-    name: str
-    nodes: list[Node]
-    instruction: str
-    model: str = EMBEDDED
+from ip2p.tests.host.pair_workflow_sources import pair_workflows
+from ip2p.tests.host.workflow_parts import BYPASSED, EMBEDDED, INPUT_PICTURE, Node, Workflow, note
 
 
 class Checkpoint(NamedTuple):
@@ -107,11 +81,6 @@ and press Ctrl+B.
 MASK_NOTE = """**Mask.** White is edited; outside it every pixel stays as it was. Here it is a rectangle. To paint \
 your own: right-click **Load Image**, *Open in Mask Editor*, and connect its MASK in place of this one, at both ends.
 """
-
-
-def note(node_id: int, text: str, pos: tuple[int, int], size: tuple[int, int]) -> Node:
-    """A note in Markdown; it has no part in the run."""
-    return Node(node_id, "MarkdownNote", pos, size, {"text": text}, title="Read me")
 
 
 def edit_graph(name: str, instruction: str, text: str, model: str = EMBEDDED, **options: Any) -> Workflow:
@@ -277,4 +246,5 @@ def workflows() -> list[Workflow]:
             **scales(7.5, 1.4, 50),
             **ANCESTRAL,
         ),
+        *pair_workflows(),
     ]
