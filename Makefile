@@ -57,6 +57,7 @@ bench: setup
 	$(BIN)/python -m ip2p.benchmarks
 	$(BIN)/python -m ip2p.benchmarks.pairs
 	$(BIN)/python -m ip2p.benchmarks.pair_store
+	$(BIN)/python -m ip2p.benchmarks.train
 
 train-embedded: $(VENV)/.pack-installed
 	$(BIN)/python -m ip2p.trainer train-embedded
