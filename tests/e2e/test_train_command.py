@@ -72,7 +72,8 @@ def test_the_file_that_comes_out_edits_as_the_training_showed(tmp_path, bases, d
     image = torch.from_numpy(np.asarray(original.convert("RGB"), np.float32) / 255)[None]
     settings = replace(default_settings(editor.config), working_resolution=32)
     edited = edit_images(editor, image, [record.triplet.instruction], settings, seed=0).image[0]
-    shown = grid[36 : 36 + 32, 6 + 2 * 38 : 6 + 2 * 38 + 32]
+    side, factor = 160, 5  # cells are enlarged
+    shown = grid[36 : 36 + side : factor, 6 + 2 * (side + 6) : 6 + 2 * (side + 6) + side : factor]
     assert np.abs(shown - (edited.numpy() * 255).round()).max() <= 2
 
 

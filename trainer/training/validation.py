@@ -34,6 +34,8 @@ NUM_LOSS_BATCHES, LOSS_BATCH = 4, 8
 SCALE_FACTORS = ((1.0, 1.0), (0.5, 1.0), (1.0, 1.25))
 """Text and image guidance scale of each column, times the model's defaults."""
 GAP, LINE = 6, 18
+SMALLEST_SIDE = 160
+"""Smaller pictures are enlarged by a whole factor, so that the titles have room."""
 FOLDER, RECORDS, PAGE = "validation", "validation.jsonl", "index.html"
 
 
@@ -184,7 +186,8 @@ def draw_grid(
     Returns:
         The picture.
     """
-    side = int(columns[0].shape[1])
+    factor = -(-SMALLEST_SIDE // int(columns[0].shape[1]))
+    side = factor * int(columns[0].shape[1])
     width, height = side + GAP, side + LINE + GAP
     picture = Image.new("RGB", (len(titles) * width + GAP, len(shown) * height + LINE + GAP), PAPER)
     draw, font = ImageDraw.Draw(picture), load_font()
@@ -195,7 +198,8 @@ def draw_grid(
         draw.text((GAP, top + 2), texts[row], fill=INK, font=font)
         images = [_image(pair.original), _image(pair.edited), *(column[row] for column in columns)]
         for number, image in enumerate(images):
-            picture.paste(to_pil(image), (GAP + number * width, top + LINE))
+            cell = to_pil(image).resize((side, side), Image.Resampling.NEAREST)
+            picture.paste(cell, (GAP + number * width, top + LINE))
     return picture
 
 
