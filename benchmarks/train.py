@@ -146,7 +146,8 @@ def script_step(model: Path, dataset: Path) -> Step:
     """One step of the script, its data loading included."""
     editor = load_base(model, device="cpu")
     unet, vae, text_encoder = editor.unet.train().requires_grad_(True), editor.codec.vae, editor.text
-    unet.to(memory_format=torch.contiguous_format)
+    for network in (unet, vae):  # the script leaves the order of numbers in memory as it is
+        network.to(memory_format=torch.contiguous_format)
     ema_unet = EMAModel(unet.parameters(), decay=0.9999)
     optimizer = torch.optim.AdamW(unet.parameters(), lr=1e-4, betas=(0.9, 0.999), weight_decay=1e-2, eps=1e-8)
     noise_scheduler = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")

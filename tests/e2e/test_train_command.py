@@ -89,6 +89,10 @@ def test_a_run_leaves_its_settings_versions_log_and_a_page_of_grids(tmp_path, ba
     records = [json.loads(line) for line in (run / "validation" / "validation.jsonl").read_text().splitlines()]
     assert [record["step"] for record in records] == [3, 6]
     assert all(-1 <= record["clip_directional"] <= 1 and record["loss"] > 0 for record in records)
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    curves = EventAccumulator(str(run / "tensorboard")).Reload()
+    assert [one.step for one in curves.Scalars("loss")] == [1, 6]
     page = (run / "validation" / "index.html").read_text()
     assert page.index("Step 6") < page.index("Step 3")
 

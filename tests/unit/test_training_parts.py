@@ -6,6 +6,7 @@ from torch import nn
 
 from ip2p.ip2p_core.lora_keys import lora_to_kohya
 from ip2p.ip2p_core.train_job import make_train_config
+from ip2p.trainer.accelerate_adapter import divide
 from ip2p.trainer.training.average import WeightAverage
 from ip2p.trainer.training.optimizer import learning_rate
 
@@ -73,3 +74,12 @@ def test_adapters_are_named_as_lora_loaders_expect():
     assert float(named[f"{stem}.alpha"]) == 4
     assert bool((named["lora_unet_conv_in.diff"] == 2).all())
     assert bool((named["lora_unet_conv_in.diff_b"] == 1).all())
+
+
+def test_a_restored_moment_lies_in_memory_as_its_weight_does():
+    """The fused optimizer walks both side by side in memory."""
+    weight = nn.Parameter(torch.randn(4, 8, 3, 3).to(memory_format=torch.channels_last))
+    moment = torch.randn(4, 8, 3, 3)
+    restored = divide(moment, weight)
+    assert restored.stride() == weight.stride()
+    assert torch.equal(restored, moment)

@@ -10,6 +10,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import torch
 
@@ -19,7 +20,7 @@ from ...ip2p_core.train_job import TrainConfig
 from ...ip2p_core.train_progress import ProgressEvent
 from ..versions import package_versions
 
-LOG, LOCK = "log.jsonl", ".lock"
+LOG, LOCK, CURVES = "log.jsonl", ".lock", "tensorboard"
 SHOWN_SECONDS = 5.0
 
 
@@ -64,6 +65,7 @@ class RunLog:
             text = json.dumps(record, indent=1)
             write_durably(folder / f"{name}.json", lambda beside, text=text: beside.write_text(text))  # type: ignore[misc]
         self._log = (folder / LOG).open("a", encoding="utf-8")
+        self._curves = _curves(folder / CURVES)
 
     def __enter__(self) -> RunLog:
         """Own the folder."""
@@ -75,6 +77,8 @@ class RunLog:
         """Give the folder back."""
         if self.is_main:
             self._log.close()
+            if self._curves is not None:
+                self._curves.close()
             self._lock.close()
 
     def write(self, event: ProgressEvent) -> None:
@@ -83,6 +87,11 @@ class RunLog:
             return
         self._log.write(f"{event.to_json()}\n")
         self._log.flush()
+        if self._curves is not None and event.kind == "step":
+            for name in ("loss", "samples_per_second", "memory_mib"):
+                value = getattr(event, name)
+                if value is not None:
+                    self._curves.add_scalar(name, value, event.step)
         is_due = time.monotonic() - self._shown >= SHOWN_SECONDS
         if event.kind != "step" or is_due:
             self._shown = time.monotonic()
@@ -93,6 +102,15 @@ class RunLog:
         if self.is_main:
             sys.stderr.write(f"{text}\n")
             sys.stderr.flush()
+
+
+def _curves(folder: Path) -> Any:
+    """Open curves for TensorBoard where it is installed; None elsewhere."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
 
 
 def describe(event: ProgressEvent) -> str:
