@@ -125,6 +125,7 @@ def test_encoding_on_the_way_gives_the_loss_of_the_cache(tmp_path, bases, datase
     [
         {"cache_text": True},
         {"gradient_checkpointing": True},
+        {"cache": "none", "workers": 2},
         {"precision": "bf16"},
         {"buckets": True},
         {"min_snr_gamma": 5.0, "mask_share": 0.5, "change_share": 0.2, "start_share": 0.5},

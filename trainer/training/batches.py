@@ -148,7 +148,10 @@ def load_ahead(
     Returns:
         The micro-batches.
     """
-    options: dict[str, Any] = {"prefetch_factor": 4, "persistent_workers": True} if num_workers else {}
+    options: dict[str, Any] = {}
+    if num_workers:
+        context = "spawn" if batches.cache is None else None  # Parquet's threads do not survive a fork
+        options = {"prefetch_factor": 4, "persistent_workers": True, "multiprocessing_context": context}
     loader = DataLoader(
         batches,
         batch_size=None,
