@@ -34,6 +34,8 @@ P_VALUES, SHOWN_P = (0.0, 0.3, 0.6, 0.9), 0.6
 BATCH = 8
 MARGIN = 4
 """Pixels around an object that do not count as outside."""
+SAME_PLACE = 0.05
+"""Objects whose centres lie nearer to each other than this part of the side have the same place."""
 NUM_SHOWN, ENLARGED = 6, 2
 
 
@@ -85,6 +87,15 @@ def overlap(judgements: Sequence[Judgement]) -> float:
     return float((one & other).sum()) / union if union else 0.0
 
 
+def distance(judgements: Sequence[Judgement]) -> float:
+    """How far the centres of the two objects of a pair lie apart, as a part of the side; 1 where one is missing."""
+    places = [np.argwhere(judgement.mask > 0) for judgement in judgements]
+    if not all(len(place) for place in places):
+        return 1.0
+    one, other = (place.mean(0) for place in places)
+    return float(np.linalg.norm(one - other)) / len(judgements[0].mask)
+
+
 def evaluate_pairs(pairs: Tensor, edits: Sequence[CaptionedEdit], scorer: CLIPScorer) -> dict[str, float]:
     """Means over pairs.
 
@@ -94,8 +105,8 @@ def evaluate_pairs(pairs: Tensor, edits: Sequence[CaptionedEdit], scorer: CLIPSc
         scorer: the CLIP model.
 
     Returns:
-        Change outside the objects, overlap of the objects, shares of pairs with the same judged shape and background, and
-        with the new colour, and the directional similarity.
+        Change outside the original's object, overlap of the objects, shares of pairs with the same judged place (centres
+        within `SAME_PLACE` of the side), shape and background, and with the new colour, and the directional similarity.
     """
     judged = [[judge(picture.numpy()) for picture in pair] for pair in pairs]
     captions, edited = [one.caption for one in edits], [one.edited_caption for one in edits]
@@ -103,6 +114,7 @@ def evaluate_pairs(pairs: Tensor, edits: Sequence[CaptionedEdit], scorer: CLIPSc
     return {
         "outside": float(np.mean([outside_change(*both) for both in zip(pairs, judged, strict=True)])),
         "overlap": float(np.mean([overlap(two) for two in judged])),
+        "same place": float(np.mean([distance(two) <= SAME_PLACE for two in judged])),
         "same shape": float(np.mean([two[0].shape is not None and two[0].shape == two[1].shape for two in judged])),
         "same background": float(np.mean([two[0].background == two[1].background for two in judged])),
         "new colour": float(np.mean([two[1].colour == e.edit.colour for two, e in zip(judged, edits, strict=True)])),

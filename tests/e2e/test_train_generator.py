@@ -32,6 +32,29 @@ def test_the_generator_command_ends_in_a_model_that_makes_pairs_and_can_be_measu
     assert (tmp_path / "sharing.png").stat().st_size > 0
 
 
+def test_the_embedded_generator_draws_what_captions_say_and_sharing_keeps_more_of_the_original():
+    from ip2p.ip2p_core.checkpoint import embedded_model_path
+    from ip2p.trainer import evaluate_generator as measure
+    from ip2p.trainer.diffusers_adapter import load_generator
+
+    model = load_generator(embedded_model_path("generator"), device="cpu")
+    scorer = CLIPScorer.from_file(embedded_model_path("clip"))
+    edits = measure.held_out_recolourings(8)
+    plain, shared = (measure.make_pairs(model, edits, p) for p in (0.0, 0.9))
+    rights = measure.evaluate_captions(plain[:, 0], edits)
+    assert rights["background"] == rights["colour"] == 1
+    assert rights["shape"] >= 0.75
+    without, with_sharing = (measure.evaluate_pairs(pairs, edits, scorer) for pairs in (plain, shared))
+    assert with_sharing["outside"] < without["outside"]
+    assert with_sharing["overlap"] > without["overlap"]
+
+
+def test_the_embedded_generator_and_clip_take_at_most_15_mb():
+    from ip2p.ip2p_core.checkpoint import embedded_model_path
+
+    assert sum(embedded_model_path(name).stat().st_size for name in ("generator", "clip")) <= 15e6
+
+
 def test_the_clip_command_ends_in_a_scorer_and_its_measure(tmp_path, capsys):
     out = tmp_path / "clip.safetensors"
     assert main(["train-embedded-clip", "-o", str(out), "--run", str(tmp_path / "run"), "--smoke"]) == 0
