@@ -15,7 +15,7 @@ from ..ip2p_core.errors import BadTriplet
 from ..ip2p_core.open_clip_adapter import count_tokens
 from ..ip2p_core.pair_generation import draw_samples
 from ..ip2p_core.pair_store import PairWriter, SaveLimits
-from ..ip2p_core.pair_store.durable_files import write_durably
+from ..ip2p_core.pair_store.durable_files import remove_parts, write_durably
 from ..ip2p_core.safety import SafetyClassifier
 from ..ip2p_core.triplet import Triplet, deduplicate, read_triplets
 from .argument_parser import ArgumentParser
@@ -62,6 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     generator = PairGenerator(config, engine, partial(unsafe_prompts, safety))
     limits = SaveLimits(seconds=config.save_seconds)
     with PairWriter(output, config.identity(generator_path, scorer_path), limits) as writer:
+        remove_parts(run_folder(output))
         known = writer.manifest.notes.get("safety", {})
         note = {"filter": config.safety, "model": config.safety_model, "num_unsafe": known.get("num_unsafe", 0)}
         writer.note("safety", note)

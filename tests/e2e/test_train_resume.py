@@ -95,7 +95,7 @@ def check_kill(folder: Path, models: Path, dataset: Path, whole: Path, kill_at: 
     assert not any(path.is_dir() and not (path / MANIFEST).exists() for path in checkpoints.glob("step-*"))
     run(config)
     assert_same(folder / "run", whole)
-    assert list(checkpoints.glob(".*")) == []
+    assert list(checkpoints.glob(".*")) + list((folder / "run").rglob("*.part")) == []
 
 
 @pytest.mark.parametrize("kill_at", [7, 13, 20])

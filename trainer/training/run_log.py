@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from ...ip2p_core.errors import ConfigError
-from ...ip2p_core.pair_store.durable_files import lock_file, write_durably
+from ...ip2p_core.pair_store.durable_files import lock_file, remove_parts, write_durably
 from ...ip2p_core.train_job import TrainConfig
 from ...ip2p_core.train_progress import ProgressEvent
 from ..versions import package_versions
@@ -60,6 +60,7 @@ class RunLog:
         self._lock.truncate(0)
         self._lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         self._lock.flush()
+        remove_parts(folder)
         records = {"config": asdict(config), "versions": package_versions("accelerate", "peft")}
         for name, record in records.items():
             text = json.dumps(record, indent=1)
