@@ -45,3 +45,23 @@ class ProgressEvent:
             return cls(**json.loads(line))
         except TypeError as error:
             raise ValueError(f"{line[:80]!r} is no progress event ({error}).") from None
+
+
+def describe(event: ProgressEvent) -> str:
+    """Write an event as a sentence for people."""
+    parts = [f"step {event.step} of {event.steps}"]
+    if event.loss is not None:
+        parts.append(f"loss {event.loss:.4f}")
+    if event.samples_per_second is not None:
+        parts.append(f"{event.samples_per_second:.1f} samples/s")
+    if event.seconds_left is not None:
+        parts.append(f"{event.seconds_left / 60:.0f} min left" if event.seconds_left > 90 else "about a minute left")
+    if event.waiting is not None and event.waiting > 0.05:
+        parts.append(f"{event.waiting:.0%} waiting for data")
+    if event.memory_mib is not None:
+        parts.append(f"{event.memory_mib:.0f} MiB")
+    if event.message:
+        parts.append(event.message)
+    if event.path:
+        parts.append(event.path)
+    return ", ".join(parts)

@@ -74,11 +74,16 @@ def with_difference(
         Weights and description: other + (editor - base), in float32; autoencoder and text encoders are the other's.
 
     Raises:
-        ModelMismatch: if weights differ in number or shape.
+        ModelMismatch: if weights differ in number or shape, or the models predict different things.
     """
     trained, trained_config = editor
     widened(base[0], base[1])
     config = widened(other[0], other[1])
+    if config.prediction_type != trained_config.prediction_type:
+        raise ModelMismatch(
+            f"The other model predicts {config.prediction_type}, the editor {trained_config.prediction_type}. Choose models "
+            "that predict the same."
+        )
     added = {}
     for name, value in trained.unet.items():
         shapes = [parts.unet[name].shape if name in parts.unet else None for parts in (base[0], other[0])]
@@ -91,14 +96,8 @@ def with_difference(
         added[name] = other[0].unet[name].float() + (value.float() - base[0].unet[name].float())
     described = replace(
         config,
-        prediction_type=trained_config.prediction_type,
         default_text_guidance_scale=trained_config.default_text_guidance_scale,
         default_image_guidance_scale=trained_config.default_image_guidance_scale,
         recipe=f"difference added: {other[1].base} + ({trained_config.base} - {base[1].base})",
     )
-    if config.prediction_type != trained_config.prediction_type:
-        raise ModelMismatch(
-            f"The other model predicts {config.prediction_type}, the editor {trained_config.prediction_type}. Choose models "
-            "that predict the same."
-        )
     return other[0]._replace(unet=added), described

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from ..ip2p_core.errors import BadTriplet
 from ..ip2p_core.open_clip_adapter import count_tokens
 from ..ip2p_core.pair_generation import draw_samples
 from ..ip2p_core.pair_store import PairWriter, SaveLimits
-from ..ip2p_core.pair_store.durable_files import remove_parts, write_durably
+from ..ip2p_core.pair_store.durable_files import remove_parts
 from ..ip2p_core.safety import SafetyClassifier
 from ..ip2p_core.triplet import Triplet, deduplicate, read_triplets
 from .argument_parser import ArgumentParser
@@ -29,7 +28,7 @@ from .pair_sampler import sample_pairs
 from .pair_spool import Spool
 from .pair_units import UnitMaker, load_model, load_safety, unsafe_prompts
 from .ray_jobs import do_jobs_on_ray
-from .versions import package_versions
+from .run_record import write_run_record
 
 LOG_SECONDS = 10.0
 MAX_TOKENS = 77
@@ -121,9 +120,7 @@ class _Log:
 
     def __init__(self, folder: Path, config: PairsConfig) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, record in (("config", asdict(config)), ("versions", package_versions())):
-            text = json.dumps(record, indent=1)
-            write_durably(folder / f"{name}.json", lambda beside, text=text: beside.write_text(text))  # type: ignore[misc]
+        write_run_record(folder, config)
         self._path = folder / "log.txt"
         self._last = 0.0
 

@@ -133,5 +133,5 @@ def _describe(parts: RunParts) -> str:
     pairs = parts.pairs
     skipped = f", {pairs.num_skipped} in damaged shards left out" if pairs.num_skipped else ""
     cut = f", {len(parts.buckets)} sizes" if len(parts.buckets) > 1 else ""
-    memory = "" if parts.editor.device.type == "cpu" else f" on {torch.cuda.get_device_name(parts.editor.device)}"
-    return f"{len(pairs)} pairs, {len(pairs.instructions) - 1} instructions{cut}{skipped}{memory}"
+    device = "" if parts.editor.device.type == "cpu" else f" on {torch.cuda.get_device_name(parts.editor.device)}"
+    return f"{len(pairs)} pairs, {len(pairs.instructions) - 1} instructions{cut}{skipped}{device}"

@@ -20,7 +20,7 @@ from PIL import Image
 
 from ...ip2p_core.errors import ConfigError, TrainingHalted
 from ...ip2p_core.train_job import TrainConfig, make_train_config
-from ...ip2p_core.train_progress import ProgressEvent
+from ...ip2p_core.train_progress import ProgressEvent, describe
 from . import folders
 
 RUNS = "ip2p_runs"
@@ -139,7 +139,7 @@ def watch(config: TrainConfig, process: subprocess.Popen, show: Callable[[str], 
             for event in log.events():
                 step = event.step
                 grid = event.path if event.kind == "grid" else grid
-                show(_line(event))
+                show(describe(event))
             bar.update_absolute(step, config.steps, _preview(grid))
             if is_over:
                 break
@@ -170,17 +170,6 @@ class _Tail:
         whole = [line for line in lines if line.endswith(b"\n")]
         self._position += sum(map(len, whole))
         return [ProgressEvent.from_json(line.decode()) for line in whole]
-
-
-def _line(event: ProgressEvent) -> str:
-    parts = [f"step {event.step} of {event.steps}"]
-    if event.loss is not None:
-        parts.append(f"loss {event.loss:.4f}")
-    if event.samples_per_second is not None:
-        parts.append(f"{event.samples_per_second:.1f} pairs/s")
-    if event.seconds_left is not None:
-        parts.append(f"{event.seconds_left / 60:.0f} min left")
-    return ", ".join([*parts, *([event.message] if event.message else [])])
 
 
 def _preview(grid: str | None) -> tuple[str, Image.Image, int] | None:

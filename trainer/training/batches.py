@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ...ip2p_core.sample_order import SampleOrder, Visit, draw_view, draw_visit
+from ...ip2p_core.sample_order import SampleOrder, Visit, VisitDraws, draw_view, draw_visit
+from ..edit_backend import Editor
 from .latents import CropSettings, LatentCache, PairLatents, load_cropped
 from .pictures import CroppedPair, EditPairs
 
@@ -57,6 +58,24 @@ class BatchSettings:
     start_share: float
     crops: CropSettings
 
+    @classmethod
+    def of(cls, editor: Editor, seed: int, start_share: float, crops: CropSettings) -> BatchSettings:
+        """Take the shape of the latents and the length of the schedule from a model."""
+        return cls(
+            seed=seed,
+            factor=editor.config.vae_factor,
+            channels=int(editor.config.vae.get("latent_channels", 4)),
+            num_t=len(editor.schedule.alphas_cumprod),
+            start_share=start_share,
+            crops=crops,
+        )
+
+    def draw(self, visits: Sequence[Visit], shape: tuple[int, int]) -> VisitDraws:
+        """Draw what all pairs of a micro-batch need, stacked; `shape` is height and width in pixels."""
+        cells = self.channels, shape[0] // self.factor, shape[1] // self.factor
+        draws = [draw_visit(self.seed, visit, cells, self.num_t, self.start_share) for visit in visits]
+        return VisitDraws(*(torch.stack(part) for part in zip(*draws, strict=True)))
+
 
 class MicroBatches(Dataset[MicroBatch]):
     """Makes micro-batches by their number; a worker process holds a copy.
@@ -86,13 +105,9 @@ class MicroBatches(Dataset[MicroBatch]):
 
     def __getitem__(self, number: int) -> MicroBatch:
         """Make one micro-batch."""
-        settings = self.settings
         visits = self.order.micro_batches(number, 1)[0]
         rows = [visit.row for visit in visits]
-        height, width = shape = self._shape_of_row[rows[0]]
-        cells = settings.channels, height // settings.factor, width // settings.factor
-        draws = [draw_visit(settings.seed, visit, cells, settings.num_t, settings.start_share) for visit in visits]
-        t, noise, posterior, u, starts = (torch.stack(part) for part in zip(*draws, strict=True))
+        shape = self._shape_of_row[rows[0]]
         latents, cropped = self._load(visits, shape)
         weights = torch.ones(len(rows)) if self.weights is None else self.weights[rows]
         is_usable = torch.tensor([one is not None for one in cropped]) if latents is None else latents.is_usable
@@ -103,11 +118,7 @@ class MicroBatches(Dataset[MicroBatch]):
             shape,
             torch.from_numpy(self.pairs.instruction_numbers[rows]).long(),
             weights * is_usable,
-            t,
-            noise,
-            posterior,
-            u,
-            starts,
+            *self.settings.draw(visits, shape),
         )
 
     def _load(self, visits: list[Visit], shape: tuple[int, int]) -> tuple[PairLatents | None, list[CroppedPair | None]]:

@@ -6,7 +6,6 @@ import time
 
 import torch
 
-from ...ip2p_core.sample_order import draw_visit
 from ...ip2p_core.train_job import TrainConfig
 from ..accelerate_adapter import Processes
 from .batches import MicroBatch
@@ -59,13 +58,12 @@ def describe_plan(config: TrainConfig, parts: RunParts, processes: Processes) ->
 
 def _example(config: TrainConfig, parts: RunParts) -> MicroBatch:
     """A micro-batch of the largest size, of noise in place of pictures."""
-    settings = make_batches(config, parts).settings
-    height, width = shape = max(parts.shapes, key=lambda one: one[0] * one[1])
-    cells = settings.channels, height // settings.factor, width // settings.factor
-    visits = make_batches(config, parts).order.micro_batches(0, 1)[0]
-    draws = [draw_visit(config.seed, visit, cells, settings.num_t, settings.start_share) for visit in visits]
-    t, noise, posterior, u, starts = (torch.stack(part) for part in zip(*draws, strict=True))
+    batches, shape = make_batches(config, parts), max(parts.shapes, key=lambda one: one[0] * one[1])
+    visits = batches.order.micro_batches(0, 1)[0]
+    draws = batches.settings.draw(visits, shape)
     ones = torch.ones(len(visits))
-    latents = PairLatents(noise, posterior, torch.ones_like(noise), torch.ones_like(noise[:, :1]), ones.bool())
+    latents = PairLatents(
+        draws.noise, draws.posterior, torch.ones_like(draws.noise), torch.ones_like(draws.noise[:, :1]), ones.bool()
+    )
     numbers = torch.zeros(len(visits), dtype=torch.long)
-    return MicroBatch(visits, latents, [], shape, numbers, ones, t, noise, posterior, u, starts)
+    return MicroBatch(visits, latents, [], shape, numbers, ones, *draws)

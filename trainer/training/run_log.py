@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,10 +13,10 @@ from typing import Any
 import torch
 
 from ...ip2p_core.errors import ConfigError
-from ...ip2p_core.pair_store.durable_files import lock_file, remove_parts, write_durably
+from ...ip2p_core.pair_store.durable_files import lock_file, remove_parts
 from ...ip2p_core.train_job import TrainConfig
-from ...ip2p_core.train_progress import ProgressEvent
-from ..versions import package_versions
+from ...ip2p_core.train_progress import ProgressEvent, describe
+from ..run_record import write_run_record
 
 LOG, LOCK, CURVES = "log.jsonl", ".lock", "tensorboard"
 SHOWN_SECONDS = 5.0
@@ -61,10 +59,7 @@ class RunLog:
         self._lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         self._lock.flush()
         remove_parts(folder)
-        records = {"config": asdict(config), "versions": package_versions("accelerate", "peft")}
-        for name, record in records.items():
-            text = json.dumps(record, indent=1)
-            write_durably(folder / f"{name}.json", lambda beside, text=text: beside.write_text(text))  # type: ignore[misc]
+        write_run_record(folder, config, "accelerate", "peft")
         self._log = (folder / LOG).open("a", encoding="utf-8")
         self._curves = _curves(folder / CURVES)
 
@@ -112,26 +107,6 @@ def _curves(folder: Path) -> Any:
     except ImportError:
         return None
     return SummaryWriter(str(folder))
-
-
-def describe(event: ProgressEvent) -> str:
-    """Write an event as a sentence for people."""
-    parts = [f"step {event.step} of {event.steps}"]
-    if event.loss is not None:
-        parts.append(f"loss {event.loss:.4f}")
-    if event.samples_per_second is not None:
-        parts.append(f"{event.samples_per_second:.1f} samples/s")
-    if event.seconds_left is not None:
-        parts.append(f"{event.seconds_left / 60:.0f} min left" if event.seconds_left > 90 else "about a minute left")
-    if event.waiting is not None and event.waiting > 0.05:
-        parts.append(f"{event.waiting:.0%} waiting for data")
-    if event.memory_mib is not None:
-        parts.append(f"{event.memory_mib:.0f} MiB")
-    if event.message:
-        parts.append(event.message)
-    if event.path:
-        parts.append(event.path)
-    return ", ".join(parts)
 
 
 def peak_memory_mib(device: torch.device) -> float | None:

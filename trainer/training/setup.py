@@ -95,15 +95,7 @@ def build_cache(parts: RunParts, processes: Processes, report: Callable[[int, in
 
 def make_batches(config: TrainConfig, parts: RunParts) -> MicroBatches:
     """Say how micro-batches are made."""
-    vae = parts.editor.config
-    settings = BatchSettings(
-        seed=config.seed,
-        factor=vae.vae_factor,
-        channels=int(vae.vae.get("latent_channels", 4)),
-        num_t=len(parts.editor.schedule.alphas_cumprod),
-        start_share=config.start_share,
-        crops=parts.crops,
-    )
+    settings = BatchSettings.of(parts.editor, config.seed, config.start_share, parts.crops)
     order = SampleOrder(config.seed, parts.buckets, config.micro_batch_size)
     weights = pair_weights(parts.pairs) if config.use_weights else None
     return MicroBatches(parts.pairs, order, parts.shapes, settings, parts.cache, weights)

@@ -144,16 +144,8 @@ class Validation:
     def _loss(self, predict: nn.Module, objective: EditObjective) -> float:
         """The mean over fixed draws of the held-out pairs, encoded on the way."""
         config, side = self.config, self.config.resolution
-        vae = self.editor.config
         crops = CropSettings(resize=(side, side), flip=0.0, is_skipping=True, is_with_mask=config.mask_share > 0)
-        settings = BatchSettings(
-            seed=SEED,
-            factor=vae.vae_factor,
-            channels=int(vae.vae.get("latent_channels", 4)),
-            num_t=len(self.editor.schedule.alphas_cumprod),
-            start_share=config.start_share,
-            crops=crops,
-        )
+        settings = BatchSettings.of(self.editor, SEED, config.start_share, crops)
         order = SampleOrder(SEED, (np.arange(len(self.pairs)),), min(LOSS_BATCH, len(self.pairs)))
         batches = MicroBatches(self.pairs, order, [(side, side)], settings, None)
         return float(np.mean([float(objective.loss(predict, batches[i])) for i in range(NUM_LOSS_BATCHES)]))
