@@ -23,6 +23,28 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "ip2p.trainer", *map(str, arguments)]
 
 
+_KILLED_AT = """
+import os, signal, sys
+countdown, events = int(sys.argv[1]), sys.argv[2].split()
+def hook(name, arguments):
+    global countdown
+    if name in events:
+        countdown -= 1
+        if countdown == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+import torch
+torch.set_num_threads(1)
+from ip2p.trainer.__main__ import main
+sys.addaudithook(hook)
+sys.exit(main(sys.argv[3:]))
+"""
+
+
+def killed_command(kill_at: int, events: set[str], *arguments: object) -> list[str]:
+    """`ip2p` that kills itself with SIGKILL before the so manieth of Python's audit events, such as a file's renaming."""
+    return [sys.executable, "-c", _KILLED_AT, str(kill_at), " ".join(sorted(events)), *map(str, arguments)]
+
+
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder with a tiny editor with random weights, and models that cannot edit."""

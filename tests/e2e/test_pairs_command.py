@@ -4,30 +4,14 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 
 import pytest
 
 from ip2p.ip2p_core.pair_store import PairStore
 from ip2p.ip2p_core.pair_store.validation import validate
+from ip2p.tests.e2e.conftest import killed_command
 from ip2p.tests.e2e.pair_cases import KEEP, NUM_SAMPLES, TRIPLETS, assert_same_pictures, ledger, make_config, pictures
 from ip2p.trainer.__main__ import main
-
-KILLED_AT = """
-import os, signal, sys
-countdown = int(sys.argv[1])
-def hook(name, arguments):
-    global countdown
-    if name == "os.rename":
-        countdown -= 1
-        if countdown == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-import torch
-torch.set_num_threads(1)
-from ip2p.trainer.__main__ import main
-sys.addaudithook(hook)
-sys.exit(main(sys.argv[2:]))
-"""
 
 
 @pytest.fixture
@@ -71,7 +55,7 @@ def check_kill(tmp_path, pair_models, kill_at):
     main(["pairs", str(make_config(tmp_path / "whole", pair_models))])
     (tmp_path / "killed").mkdir()
     config = make_config(tmp_path / "killed", pair_models)
-    command = [sys.executable, "-c", KILLED_AT, str(kill_at), "pairs", str(config)]
+    command = killed_command(kill_at, {"os.rename"}, "pairs", config)
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     assert main(["pairs", str(config)]) == 0
     whole, killed = tmp_path / "whole" / "pairs", tmp_path / "killed" / "pairs"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,26 +15,10 @@ from safetensors.torch import load_file
 from ip2p.ip2p_core.randomness import hash64
 from ip2p.ip2p_core.sample_order import SampleOrder
 from ip2p.tests.e2e import train_cases
-from ip2p.tests.e2e.conftest import ENVIRONMENT, command, one_sentence
+from ip2p.tests.e2e.conftest import ENVIRONMENT, command, killed_command, one_sentence
 from ip2p.trainer.training.checkpoints import MANIFEST, PARTS, Checkpoint, newest_checkpoint
 
 NUM_PAIRS = 10
-KILLED_AT = """
-import os, signal, sys
-countdown = int(sys.argv[1])
-def hook(name, arguments):
-    global countdown
-    if name in ("os.rename", "shutil.rmtree"):
-        countdown -= 1
-        if countdown == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-import torch
-torch.set_num_threads(1)
-from ip2p.trainer.__main__ import main
-sys.addaudithook(hook)
-sys.exit(main(sys.argv[2:]))
-"""
-"""Kills itself before a file or folder gets its final name, or an old one is deleted: that many of them happen in a run."""
 NUM_KILLS = 33
 """With a checkpoint after every step there are a few more."""
 
@@ -88,7 +71,7 @@ def expected_lineage(checkpoint: Checkpoint) -> int:
 
 def check_kill(folder: Path, models: Path, dataset: Path, whole: Path, kill_at: int, **changes) -> None:
     config = train_cases.write_config(folder, models, dataset, **changes)
-    killed = [sys.executable, "-c", KILLED_AT, str(kill_at), "train", str(config)]
+    killed = killed_command(kill_at, {"os.rename", "shutil.rmtree"}, "train", config)
     done = subprocess.run(killed, env=ENVIRONMENT, capture_output=True, check=False)
     assert done.returncode == -signal.SIGKILL
     checkpoints = folder / "run" / "checkpoints"
