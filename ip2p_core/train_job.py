@@ -31,7 +31,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "precision": "bf16",
     },
     "embedded": {
-        "steps": 20_000,
+        "steps": 14_000,
         "batch_size": 16,
         "micro_batch_size": 16,
         "learning_rate": 1.2e-3,
@@ -39,9 +39,10 @@ PRESETS: dict[str, dict[str, Any]] = {
         "lr_warmup_steps": 200,
         "beta_2": 0.99,
         "ema_decay": 0.999,
-        "resolution": 128,
+        "resolution": 64,
         "resize_range": 1.0,
         "flip": 0.0,
+        "cache_views": 1,
         "train_text_encoder": True,
         "start_share": 0.6,
         "change_share": 0.25,
@@ -62,6 +63,8 @@ class TrainConfig:
         preset: a key of PRESETS; other settings of the file win over it.
         models: folder of the models.
         split: of the dataset, that is trained on.
+        wordings: JSON file {instruction: [other wordings]}; each time a pair is seen, its instruction or one of them is
+            drawn, all equally likely; empty for none.
         seed: of the whole run.
         steps: optimizer steps.
         batch_size: pairs in one optimizer step, over all processes.
@@ -115,6 +118,7 @@ class TrainConfig:
     preset: str = "paper"
     models: str = "models"
     split: str = "train"
+    wordings: str = ""
     seed: int = 0
     steps: int = 10_000
     batch_size: int = 1024
@@ -213,6 +217,7 @@ HOW_TO_RUN = frozenset(
         "name",
         "preset",
         "models",
+        "wordings",
         "gradient_checkpointing",
         "compile",
         "cache_text",

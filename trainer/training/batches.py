@@ -116,7 +116,7 @@ class MicroBatches(Dataset[MicroBatch]):
             latents,
             cropped,
             shape,
-            torch.from_numpy(self.pairs.instruction_numbers[rows]).long(),
+            torch.tensor([self.pairs.instruction_number(self.settings.seed, visit) for visit in visits]),
             weights * is_usable,
             *self.settings.draw(visits, shape),
         )

@@ -10,7 +10,8 @@ import io
 import json
 import logging
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +25,8 @@ from ...ip2p_core.errors import ConfigError, PairStoreError, PictureError
 from ...ip2p_core.pair_record import PairRecord
 from ...ip2p_core.pair_store import PairStore
 from ...ip2p_core.pair_store.validation import Report, validate
-from ...ip2p_core.sample_order import Crop
+from ...ip2p_core.randomness import hash64
+from ...ip2p_core.sample_order import Crop, Visit
 
 logger = logging.getLogger(__name__)
 
@@ -52,15 +54,25 @@ class EditPairs:
     """Identifies which pairs these are."""
     num_skipped: int = 0
     """Pairs of damaged shards that were left out."""
+    wordings: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Other wordings of instructions."""
 
     @classmethod
-    def open(cls, folder: Path, split: str, *, is_skipping: bool = False) -> EditPairs:
+    def open(
+        cls,
+        folder: Path,
+        split: str,
+        *,
+        is_skipping: bool = False,
+        wordings: Mapping[str, Sequence[str]] | None = None,
+    ) -> EditPairs:
         """Open a dataset and check its files against the manifest.
 
         Args:
             folder: the dataset.
             split: "train", "val" or "test".
             is_skipping: leave out damaged shards instead of refusing them.
+            wordings: other wordings of instructions.
 
         Returns:
             The pairs.
@@ -84,7 +96,7 @@ class EditPairs:
             )
         shards = [[entry.name, entry.sha256] for entry in store.manifest.shards]
         identity = json.dumps([shards, store.manifest.rejected, split], sort_keys=True)
-        return cls(records, hashlib.sha256(identity.encode()).hexdigest()[:16], num_skipped)
+        return cls(records, hashlib.sha256(identity.encode()).hexdigest()[:16], num_skipped, wordings or {})
 
     def __len__(self) -> int:
         """Count the pairs."""
@@ -92,14 +104,32 @@ class EditPairs:
 
     @cached_property
     def instructions(self) -> list[str]:
-        """The different instructions, the empty one first."""
-        return list(dict.fromkeys(["", *(record.triplet.instruction for record in self.records)]))
+        """The different instructions and their other wordings, the empty one first."""
+        own = list(dict.fromkeys(record.triplet.instruction for record in self.records))
+        return list(dict.fromkeys(["", *own, *(other for text in own for other in self.wordings.get(text, ()))]))
 
     @cached_property
-    def instruction_numbers(self) -> np.ndarray:
-        """For every pair the number of its instruction."""
+    def _choices(self) -> tuple[np.ndarray, list[list[int]]]:
+        """For every pair which instruction it has, and for every such instruction the numbers of its wordings."""
         number = {text: i for i, text in enumerate(self.instructions)}
-        return np.array([number[record.triplet.instruction] for record in self.records], np.int32)
+        own = {text: i for i, text in enumerate(dict.fromkeys(record.triplet.instruction for record in self.records))}
+        of_row = np.array([own[record.triplet.instruction] for record in self.records], np.int32)
+        return of_row, [[number[one] for one in (text, *self.wordings.get(text, ()))] for text in own]
+
+    def instruction_number(self, seed: int, visit: Visit) -> int:
+        """Draw the wording of one visit.
+
+        Args:
+            seed: of the training.
+            visit: the pair and its epoch.
+
+        Returns:
+            Its place in `instructions`.
+        """
+        of_row, wordings = self._choices
+        options = wordings[of_row[visit.row]]
+        chosen: int = options[hash64(seed, "wording", *visit) % len(options)]
+        return chosen
 
     def bucket_shapes(self, resolution: int, multiple: int) -> list[tuple[int, int]]:
         """Give every pair the height and width, at about resolution² pixels, that is nearest to its aspect ratio.
@@ -143,6 +173,28 @@ class EditPairs:
         cut = [cut_out(picture, crop, shape) for picture in pictures]
         original, edited = (_to_tensor(picture.convert("RGB")) * 2 - 1 for picture in cut[:2])
         return CroppedPair(original, edited, _to_tensor(cut[2].convert("L")) if len(cut) > 2 else None)
+
+
+def read_wordings(path: Path) -> dict[str, list[str]]:
+    """Read other wordings of instructions.
+
+    Args:
+        path: a JSON file {instruction: [other wordings]}.
+
+    Returns:
+        The same.
+
+    Raises:
+        ConfigError: if it cannot be read, or holds something else.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"The wordings {path} cannot be read: {error}.") from None
+    lists = list(found.values()) if isinstance(found, dict) else [None]
+    if not all(isinstance(one, list) and all(isinstance(text, str) for text in one) for one in lists):
+        raise ConfigError(f'The wordings {path} must be {{"instruction": ["another wording", ...], ...}}.')
+    return dict(found)
 
 
 def cut_out(picture: Image.Image, crop: Crop, shape: tuple[int, int]) -> Image.Image:

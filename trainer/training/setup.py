@@ -23,7 +23,7 @@ from .batches import BatchSettings, MicroBatches
 from .latents import CropSettings, LatentCache, cache_key
 from .network import DTYPES
 from .objective_step import EditObjective
-from .pictures import EditPairs, check_shape
+from .pictures import EditPairs, check_shape, read_wordings
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,8 @@ def prepare_parts(config: TrainConfig, device: torch.device) -> RunParts:
     """
     editor = load_base(config.base, models_dir=Path(config.models), device=str(device))
     check_shape(config.resolution, editor.config.size_multiple)
-    pairs = EditPairs.open(Path(config.dataset), config.split, is_skipping=config.damaged == "skip")
+    wordings = read_wordings(Path(config.wordings)) if config.wordings else {}
+    pairs = EditPairs.open(Path(config.dataset), config.split, is_skipping=config.damaged == "skip", wordings=wordings)
     if config.buckets:
         by_row = pairs.bucket_shapes(config.resolution, editor.config.size_multiple)
     else:
@@ -82,6 +83,8 @@ def prepare_parts(config: TrainConfig, device: torch.device) -> RunParts:
         key = cache_key(pairs.data_hash, editor.codec.vae, crops, shapes, config.cache_views)
         cache = LatentCache(cache_folder(config) / key, buckets, shapes, config.cache_views, key)
     identity = {**config.identity(), "data": pairs.data_hash, "base_weights": weights_hash(editor.unet)}
+    if wordings:
+        identity["wordings"] = hashlib.sha256(json.dumps(wordings).encode()).hexdigest()[:16]
     return RunParts(editor, pairs, shapes, buckets, crops, cache, identity)
 
 
