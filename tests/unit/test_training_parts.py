@@ -1,14 +1,24 @@
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 import torch
+from diffusers import AutoencoderKL
 from torch import nn
 
+from ip2p.ip2p_core.errors import ConfigError
 from ip2p.ip2p_core.lora_keys import lora_to_kohya
+from ip2p.ip2p_core.pair_record import ImageBytes, PairRecord
+from ip2p.ip2p_core.sample_order import Visit
 from ip2p.ip2p_core.train_job import make_train_config
+from ip2p.ip2p_core.triplet import Triplet
 from ip2p.trainer.accelerate_adapter import divide
+from ip2p.trainer.edit_backend import DiffusersCodec
 from ip2p.trainer.training.average import WeightAverage
+from ip2p.trainer.training.latents import encode_pairs
 from ip2p.trainer.training.optimizer import learning_rate
+from ip2p.trainer.training.pictures import CroppedPair, EditPairs, read_wordings
 
 NEEDED = {"dataset": "pairs", "base": "sd", "output": "run", "steps": 100, "learning_rate": 0.5}
 
@@ -83,3 +93,55 @@ def test_a_restored_moment_lies_in_memory_as_its_weight_does():
     restored = divide(moment, weight)
     assert restored.stride() == weight.stride()
     assert torch.equal(restored, moment)
+
+
+def pairs_of(*instructions, wordings):
+    handle = ImageBytes(b"")
+    records = [
+        PairRecord(f"p{i}", 0, Triplet("a", text, "b"), 0, None, None, "rendered", None, handle, handle)
+        for i, text in enumerate(instructions)
+    ]
+    return EditPairs(records, "hash", wordings=wordings)
+
+
+def test_a_visit_draws_its_instruction_or_another_wording_all_equally_often_whatever_the_other_pairs_are():
+    wordings = {"make it red": ["turn it red", "red, please"], "unused": ["never"]}
+    pairs = pairs_of("make it red", "leave it", "make it red", wordings=wordings)
+    assert pairs.instructions == ["", "make it red", "leave it", "turn it red", "red, please"]
+    drawn = Counter(pairs.instructions[pairs.instruction_number(7, Visit(epoch, 2))] for epoch in range(3000))
+    assert drawn.keys() == {"make it red", "turn it red", "red, please"}
+    assert min(drawn.values()) > 900
+    assert {pairs.instruction_number(7, Visit(epoch, 1)) for epoch in range(20)} == {2}
+    alone = pairs_of("make it red", wordings=wordings)
+    first = [alone.instructions[alone.instruction_number(7, Visit(epoch, 0))] for epoch in range(50)]
+    assert first == [pairs.instructions[pairs.instruction_number(7, Visit(epoch, 0))] for epoch in range(50)]
+
+
+def test_without_other_wordings_every_visit_has_the_instruction_of_its_pair():
+    pairs = pairs_of("make it red", "leave it", wordings={})
+    assert [pairs.instruction_number(0, Visit(epoch, row)) for epoch in (0, 1) for row in (0, 1)] == [1, 2, 1, 2]
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"make it red": "turn it red"}', '{"make it red": [1]}'])
+def test_a_file_of_wordings_that_is_none_is_refused_with_its_name(tmp_path, text):
+    path = tmp_path / "wordings.json"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"wordings\.json"):
+        read_wordings(path)
+
+
+def test_equal_pictures_are_encoded_once_and_every_pair_gets_its_own_latents():
+    torch.manual_seed(0)
+    codec = DiffusersCodec(AutoencoderKL(block_out_channels=(32,), norm_num_groups=8).eval(), 1.0, 1)
+    sizes = []
+    codec.vae.encoder.register_forward_pre_hook(lambda _module, inputs: sizes.append(len(inputs[0])))
+    one, two, three = torch.rand(3, 3, 16, 16) * 2 - 1
+    pairs = [CroppedPair(one, two, None), CroppedPair(one, three, None), CroppedPair(three.clone(), one, None), None]
+    found = encode_pairs(codec, pairs, (16, 16))
+    assert sizes == [4]  # the black one of the pair that could not be read included
+    for i, pair in enumerate(pairs[:3]):
+        alone = encode_pairs(codec, [pair], (16, 16))
+        for name in ("original", "edited_mean", "edited_std"):
+            torch.testing.assert_close(getattr(found, name)[i], getattr(alone, name)[0], atol=1e-6, rtol=1e-5)
+    assert found.is_usable.tolist() == [True, True, True, False]
+    assert not found.original[3].any()

@@ -60,7 +60,7 @@ class CropSettings:
 
 @torch.no_grad()
 def encode_pairs(codec: DiffusersCodec, pairs: Sequence[CroppedPair | None], shape: tuple[int, int]) -> PairLatents:
-    """Encode cropped pairs.
+    """Encode cropped pairs; equal pictures, such as the original of several edits, once.
 
     Args:
         codec: the autoencoder.
@@ -71,10 +71,11 @@ def encode_pairs(codec: DiffusersCodec, pairs: Sequence[CroppedPair | None], sha
         The latents, on the device of the codec.
     """
     empty = torch.zeros(3, *shape)
-    pictures = torch.stack(
-        [one.original if one else empty for one in pairs] + [one.edited if one else empty for one in pairs]
-    )
-    mean, std = codec.posterior(pictures)
+    pictures = [one.original if one else empty for one in pairs] + [one.edited if one else empty for one in pairs]
+    places: dict[bytes, int] = {}
+    rows = [places.setdefault(_digest(picture), len(places)) for picture in pictures]
+    firsts = [rows.index(place) for place in range(len(places))]
+    mean, std = (value[rows] for value in codec.posterior(torch.stack([pictures[first] for first in firsts])))
     original, edited = mean.chunk(2)
     masks = torch.stack([torch.ones(1, *shape) if one is None or one.mask is None else one.mask for one in pairs])
     is_usable = torch.tensor([one is not None for one in pairs], device=mean.device)
@@ -86,6 +87,10 @@ def encode_pairs(codec: DiffusersCodec, pairs: Sequence[CroppedPair | None], sha
         functional.interpolate(masks, size=mean.shape[-2:], mode="area").to(mean.device),
         is_usable,
     )
+
+
+def _digest(picture: Tensor) -> bytes:
+    return hashlib.blake2b(picture.numpy().tobytes(), digest_size=16).digest()
 
 
 def load_cropped(
