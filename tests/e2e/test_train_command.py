@@ -94,7 +94,9 @@ def test_a_run_leaves_its_settings_versions_log_and_a_page_of_grids(tmp_path, ba
     curves = EventAccumulator(str(run / "tensorboard")).Reload()
     assert [one.step for one in curves.Scalars("loss")] == [1, 6]
     page = (run / "validation" / "index.html").read_text()
-    assert page.index("Step 6") < page.index("Step 3")
+    assert page.index("losses.png") < page.index("Step 6") < page.index("Step 3")
+    with Image.open(run / "validation" / "losses.png") as curve:
+        assert min(curve.size) > 300
 
 
 def test_loss_falls_when_the_same_pairs_are_seen_again_and_again(tmp_path, bases, dataset):

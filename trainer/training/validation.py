@@ -25,9 +25,11 @@ from ...ip2p_core.train_job import TrainConfig
 from ..edit import EditSettings, default_settings, edit_images
 from ..edit_backend import Editor
 from .batches import BatchSettings, MicroBatches
+from .curve import draw_losses
 from .latents import CropSettings
 from .objective_step import EditObjective
 from .pictures import CroppedPair, EditPairs
+from .run_log import LOG
 
 SEED = 0
 NUM_LOSS_BATCHES, LOSS_BATCH = 4, 8
@@ -36,7 +38,7 @@ SCALE_FACTORS = ((1.0, 1.0), (0.5, 1.0), (1.0, 1.25))
 GAP, LINE = 6, 18
 SMALLEST_SIDE = 160
 """Smaller pictures are enlarged by a whole factor, so that the titles have room."""
-FOLDER, RECORDS, PAGE = "validation", "validation.jsonl", "index.html"
+FOLDER, RECORDS, PAGE, CURVE = "validation", "validation.jsonl", "index.html", "losses.png"
 
 
 @contextmanager
@@ -86,7 +88,7 @@ class Validation:
         was_training = predict.training
         predict.eval()
         try:
-            with torch.no_grad():
+            with torch.no_grad(), torch.compiler.set_stance("force_eager"):  # else every shape here would be compiled
                 record: dict[str, Any] = {"step": step, "loss": round(self._loss(predict, objective), 6)}
                 shown = self._shown()
                 columns = [self._edit(shown, factors) for factors in SCALE_FACTORS]
@@ -103,11 +105,15 @@ class Validation:
     def _shown(self) -> list[CroppedPair]:
         side = self.config.resolution
         crop = Crop(side, 0.5, 0.5, is_flipped=False)
+        return [self.pairs.load(row, crop, (side, side)) for row in self._rows()]
+
+    def _rows(self) -> list[int]:
+        """Pairs from all over the split, as neighbours are edits of one original."""
         count = min(self.config.validation_pairs, len(self.pairs))
-        return [self.pairs.load(row, crop, (side, side)) for row in range(count)]
+        return [i * len(self.pairs) // count for i in range(count)]
 
     def _texts(self) -> list[str]:
-        return [record.triplet.instruction for record in self.pairs.records[: self.config.validation_pairs]]
+        return [self.pairs.records[row].triplet.instruction for row in self._rows()]
 
     def _settings(self, factors: tuple[float, float]) -> EditSettings:
         settings = default_settings(self.editor.config)
@@ -126,15 +132,13 @@ class Validation:
 
     def _edit(self, shown: Sequence[CroppedPair], factors: tuple[float, float]) -> Tensor:
         images = torch.stack([_image(pair.original) for pair in shown]).to(self.editor.device)
-        return edit_images(
-            self.editor, images, self._texts()[: len(shown)], self._settings(factors), seed=SEED
-        ).image.cpu()
+        return edit_images(self.editor, images, self._texts(), self._settings(factors), seed=SEED).image.cpu()
 
     def _similarities(self, shown: Sequence[CroppedPair], edited: Tensor) -> dict[str, float]:
         if self.scorer is None:
             return {}
         originals = torch.stack([_image(pair.original) for pair in shown])
-        triplets = [record.triplet for record in self.pairs.records[: len(shown)]]
+        triplets = [self.pairs.records[row].triplet for row in self._rows()]
         scores = self.scorer.score(
             originals, edited, [one.caption for one in triplets], [one.edited_caption for one in triplets]
         )
@@ -160,7 +164,8 @@ class Validation:
         kept = [records[step] for step in sorted(records)]
         text = "".join(f"{json.dumps(one)}\n" for one in kept)
         write_durably(path, lambda beside: beside.write_text(text, encoding="utf-8"))
-        page = write_page(kept, self.config.name)
+        has_curve = draw_losses(self.folder.parent / LOG, kept, self.folder / CURVE)
+        page = write_page(kept, self.config.name, CURVE if has_curve else None)
         write_durably(self.folder / PAGE, lambda beside: beside.write_text(page, encoding="utf-8"))
 
 
@@ -195,9 +200,11 @@ def draw_grid(
     return picture
 
 
-def write_page(records: Sequence[Mapping[str, Any]], title: str) -> str:
-    """Write an HTML page of all grids, the newest first, each with its numbers."""
+def write_page(records: Sequence[Mapping[str, Any]], title: str, curve: str | None = None) -> str:
+    """Write an HTML page of the losses and all grids, the newest first, each with its numbers."""
     parts = [f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title><h1>{html.escape(title)}</h1>"]
+    if curve is not None:
+        parts.append(f'<img src="{html.escape(curve)}" alt="losses">')
     for record in reversed(records):
         numbers = ", ".join(f"{name} {value}" for name, value in record.items() if name not in ("step", "picture"))
         picture = html.escape(str(record["picture"]))
