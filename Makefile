@@ -58,6 +58,7 @@ bench: setup
 	$(BIN)/python -m ip2p.benchmarks.pairs
 	$(BIN)/python -m ip2p.benchmarks.pair_store
 	$(BIN)/python -m ip2p.benchmarks.train
+	$(BIN)/python -m ip2p.benchmarks.train_presets
 
 train-embedded: $(VENV)/.pack-installed
 	$(BIN)/python -m ip2p.trainer train-embedded

@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -14,7 +12,7 @@ import torch
 
 from . import gpu
 from .contenders import bench_model, headless
-from .timing import measure, report, say
+from .timing import measure, report, run_child, say
 
 GOALS = {"ours": 1.05, "ours, s_I = 1 (two branches)": 0.7}
 HOST_GOALS = {"our node": 1.05, "our node, s_I = 1 (two branches)": 0.7}
@@ -40,7 +38,7 @@ def main() -> None:
 
 
 def _peak_memory(name: str, model: Path, options: argparse.Namespace) -> str:
-    return _child("peak_memory", name, model, options.size, options.steps)
+    return run_child("peak_memory", name, model, options.size, options.steps)
 
 
 def _compare_in_host(model: Path, case: str, options: argparse.Namespace) -> None:
@@ -48,17 +46,8 @@ def _compare_in_host(model: Path, case: str, options: argparse.Namespace) -> Non
     if not (root / "main.py").is_file():
         say(f"\nAgainst the host's own nodes: unmeasured (no ComfyUI at {root}).")
         return
-    seconds = json.loads(_child("in_host", root, model, options.size, options.steps, options.rounds))
+    seconds = json.loads(run_child("in_host", root, model, options.size, options.steps, options.rounds))
     report(f"One edit inside ComfyUI ({case})", seconds, "host's own nodes", HOST_GOALS)
-
-
-def _child(module: str, *arguments: object) -> str:
-    """Run a module of this folder and return the last line that it prints."""
-    command = [sys.executable, "-W", "ignore", "-m", f"ip2p.benchmarks.{module}", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own module
-    if done.returncode:
-        raise SystemExit(f"{module} failed:\n{done.stderr[-3000:]}")
-    return done.stdout.strip().splitlines()[-1]
 
 
 if __name__ == "__main__":

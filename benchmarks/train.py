@@ -11,7 +11,7 @@ import argparse
 import itertools
 import random
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,11 +27,11 @@ from ..ip2p_core.pair_store import PairWriter, SaveLimits
 from ..ip2p_core.train_job import TrainConfig, make_train_config
 from ..ip2p_core.triplet import Triplet, prompt_id
 from ..trainer.accelerate_adapter import Processes
-from ..trainer.diffusers_adapter import load_base, new_modules
+from ..trainer.diffusers_adapter import choose_device, load_base, new_modules
 from ..trainer.shape_world.edits import random_edit
 from ..trainer.shape_world.render import render
 from ..trainer.shape_world.scene import random_scene
-from ..trainer.training.batches import load_ahead
+from ..trainer.training.batches import MicroBatch, load_ahead
 from ..trainer.training.loop import TrainingLoop, Window
 from ..trainer.training.network import make_network
 from ..trainer.training.pictures import EditPairs
@@ -78,7 +78,7 @@ def _compare(folder: Path, size: int, rounds: int) -> None:
     config = make_train_config(
         {"dataset": str(dataset), "base": "base", "models": str(folder), "output": str(folder / f"run_{size}"),
          "resolution": size, "batch_size": BATCH, "micro_batch_size": BATCH, "device": "cpu", "cache_views": 1,
-         "cache_text": True, "steps": 1_000_000}
+         "cache_text": True, "steps": 100_000}
     )  # fmt: skip
     ours, batch = {}, f"{BATCH} pairs of {size} px, float32, CPU"
     for name, changes in (("ours, encoding on the way", {"cache": "none", "cache_text": False}), ("ours, cached", {})):
@@ -123,16 +123,25 @@ def write_pairs(folder: Path, size: int) -> Path:
     return folder
 
 
-def our_step(config: TrainConfig) -> Step:
-    """One step of `ip2p train`, data included."""
-    processes = Processes(config.precision, is_cpu=True, strategy="ddp")
+def our_loop(config: TrainConfig) -> tuple[TrainingLoop, Iterator[MicroBatch]]:
+    """Make the loop of `ip2p train`, and its data."""
+    processes = Processes(config.precision, is_cpu=choose_device(config.device).type == "cpu", strategy="ddp")
     parts = prepare_parts(config, processes.device)
     build_cache(parts, processes, lambda _done, _all: None)
     network = make_network(parts.editor, config)
+    if config.compile:
+        network.unet.compile(dynamic=False)
     log = RunLog(Path(config.output), config, is_main=True)
     batches, objective = make_batches(config, parts), make_objective(config, parts)
     loop = TrainingLoop(config, network, objective, batches, processes, log, parts.identity)
-    data = load_ahead(batches, range(100_000), 0, is_pinned=False)
+    per_step = config.batch_size // config.micro_batch_size
+    numbers = range(config.steps * per_step)
+    return loop, load_ahead(batches, numbers, config.workers, is_pinned=processes.device.type == "cuda")
+
+
+def our_step(config: TrainConfig) -> Step:
+    """One step of `ip2p train`, data included."""
+    loop, data = our_loop(config)
 
     def step() -> None:
         window = Window()
