@@ -1,5 +1,6 @@
 """The training of the embedded editor as a real child process, a few seconds of every stage."""
 
+import json
 import subprocess
 import sys
 
@@ -28,6 +29,10 @@ def test_all_stages_end_in_a_model_that_edits_and_a_second_run_trains_no_further
     result = edit_images(load_editor(path), image, ["make it sepia"]).image
     assert result.shape == image.shape
     assert torch.isfinite(result).all()
+    for stage, size in (("editor_32", 32), ("editor_64", 64)):
+        settings = json.loads((tmp_path / "run" / stage / "config.json").read_text())
+        assert (settings["resolution"], settings["preset"]) == (size, "embedded")
+    assert settings["base"] == "editor_32"
 
     first = read_checkpoint(path).state
     log = train(tmp_path)
@@ -35,6 +40,13 @@ def test_all_stages_end_in_a_model_that_edits_and_a_second_run_trains_no_further
     second = read_checkpoint(path).state
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+    train(tmp_path / "with_it", "--autoencoder", str(path))
+    with_it = read_checkpoint(tmp_path / "with_it" / "editor.safetensors").state
+    assert not (tmp_path / "with_it" / "run" / "autoencoder.pt").exists()
+    assert torch.equal(
+        first["first_stage_model.encoder.conv_in.bias"], with_it["first_stage_model.encoder.conv_in.bias"]
+    )
 
     train(tmp_path / "further", "--start", str(path))
     further = read_checkpoint(tmp_path / "further" / "editor.safetensors").state

@@ -1,11 +1,13 @@
 """The rendered world and the exact edits: targets and masks are what the instruction says, and nothing held out leaks."""
 
+import json
 import random
 
 import numpy as np
 import pytest
 
-from ip2p.trainer.embedded.pairs import plan_pictures, training_scene_edits
+from ip2p.ip2p_core.pair_store import PairStore
+from ip2p.trainer.embedded.pairs import CLOSINGS, OPENINGS, plan_groups, training_scene_edits, write_pairs
 from ip2p.trainer.embedded.pictures import HELD_OUT_PHOTOS, TRAINING_PHOTOS
 from ip2p.trainer.photo_edits import EFFECTS, apply_effect, held_out_wording, training_wordings
 from ip2p.trainer.photo_edits import WORDINGS as EFFECT_WORDINGS
@@ -75,24 +77,41 @@ def test_training_never_sees_held_out_combinations_or_wordings():
 
 
 def test_every_pair_of_training_points_to_pictures_that_exist_and_holds_no_held_out_text():
-    steps = list(plan_pictures(0, SIZE, num_originals=2, num_scenes=3))
+    groups = list(plan_groups(0, SIZE, num_originals=8, num_scenes=12))
     held_out = {held_out_wording(name) for name in EFFECTS}
-    pairs = [pair for step in steps for pair in step.pairs]
-    assert len(steps) == 2 * 7 + 3 * 4
-    for original, edited, texts in pairs:
-        assert original != edited
-        assert 0 <= min(original, edited) <= max(original, edited) < len(steps)
-        assert texts
-        assert not held_out & set(texts)
+    assert [len(group.pictures) for group in groups] == [7] * 8 + [4] * 12
+    assert len({group.name for group in groups}) == 20
+    same = [edit for group in groups for edit in group.edits if edit.original == edit.edited]
+    assert 8 <= len(same) <= 18
+    assert {edit.wordings for edit in same} == {training_wordings("identity")}
+    for group in groups:
+        for edit in group.edits:
+            assert {edit.original, edit.edited} <= set(range(len(group.pictures)))
+            assert (edit.captions[0] == edit.captions[1]) == (edit.original == edit.edited)
+            assert edit.wordings
+            assert not held_out & set(edit.wordings)
 
 
 def test_pictures_of_a_plan_do_not_depend_on_how_many_are_asked_for():
-    short, long = (
-        plan_pictures(3, 32, num_originals=1, num_scenes=0),
-        plan_pictures(3, 32, num_originals=2, num_scenes=0),
-    )
+    short, long = (plan_groups(3, 32, num_originals=count, num_scenes=0) for count in (1, 2))
     for one, other in zip(short, long, strict=False):
-        np.testing.assert_array_equal(one.picture, other.picture)
+        for picture, same in zip(one.pictures, other.pictures, strict=True):
+            np.testing.assert_array_equal(picture, same)
+
+
+def test_training_pairs_become_a_dataset_with_other_wordings_beside_four_in_ten_of_them_with_fillers(tmp_path):
+    write_pairs(tmp_path / "pairs", seed=0, size=32, num_originals=4, num_scenes=6)
+    records = [record for split in ("train", "val", "test") for record in PairStore(tmp_path / "pairs").records(split)]
+    wordings = json.loads((tmp_path / "pairs_wordings.json").read_text())
+    assert {record.triplet.instruction for record in records} == set(wordings)
+    assert all(record.original.picture().size == (32, 32) for record in records[:3])
+    for own, others in wordings.items():
+        filled = [text for text in others if text.startswith(OPENINGS) or text.endswith(CLOSINGS)]
+        assert len(filled) / (1 + len(others)) == pytest.approx(0.4, abs=0.07)
+        assert own not in others
+    before = sorted(path.stat().st_mtime_ns for path in (tmp_path / "pairs" / "shards").iterdir())
+    write_pairs(tmp_path / "pairs", seed=0, size=32, num_originals=4, num_scenes=6)
+    assert before == sorted(path.stat().st_mtime_ns for path in (tmp_path / "pairs" / "shards").iterdir())
 
 
 def test_photographs_for_evaluation_are_not_trained_on():

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from ..photo_edits import EFFECTS, apply_effect
 from .pictures import FloatImage, training_picture
-from .state import TrainingState, learning_rate
+from .state import TrainingState, half_precision, learning_rate
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +121,7 @@ def train_autoencoder(vae: Any, state_file: Path, settings: AutoencoderSettings)
             group["lr"] = learning_rate(state.seconds / duration, PEAK_LR)
         images = _batch(pool, settings.seed, state.step)
         generator = torch.Generator().manual_seed(state.step)
-        with torch.autocast("cpu", torch.bfloat16):
+        with half_precision():
             loss, error = loss_of(vae, images, generator)
         state.update(loss, parameters)
         errors.append(float(error))

@@ -27,7 +27,7 @@ from ..shape_world.captioned_edits import CaptionedEdit, captioned_edit
 from ..shape_world.edits import EDIT_TYPES, random_edit
 from ..shape_world.render import render
 from ..shape_world.scene import BACKGROUNDS
-from .state import TrainingState, learning_rate
+from .state import TrainingState, half_precision, learning_rate
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ def train_clip(model: Any, state_file: Path, plan: ClipPlan) -> None:
         chosen = torch.randint(0, len(edits), (min(EDITS_PER_BATCH, len(edits)),), generator=generator)
         captions = [text for row in chosen.tolist() for text in texts[row]]
         images = _soften(pictures[chosen].flatten(0, 1).float() / 255, generator)
-        with torch.autocast("cpu", torch.bfloat16):
+        with half_precision():
             seen = model.encode_image(_normalise(images), normalize=True)
             read = model.encode_text(torch.stack([ids[text] for text in captions]), normalize=True)
         loss = contrastive_loss(seen.float(), read.float(), model.logit_scale.exp().clamp(max=50), captions)

@@ -1,33 +1,59 @@
 """`ip2p train-embedded`: train the embedded editor from nothing, in stages that each resume.
 
-Stages: autoencoder -> pairs (latents) -> editor -> export -> tune. A run folder holds the state of each.
+Stages: autoencoder -> for each picture size: pairs, and `ip2p train` with the preset "embedded", each going on with the model
+of the one before -> decoder -> settings. A run folder holds the state of each. Small pictures come first: most of what
+there is to learn does not depend on the size, and a step at 64 px costs a sixteenth of one at 256 px.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
+import json
 import logging
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...ip2p_core.checkpoint import ModelConfig, write_checkpoint
+from ...ip2p_core.checkpoint import ModelConfig, read_checkpoint, write_checkpoint
 from ...ip2p_core.errors import ConfigError
-from ..diffusers_adapter import load_editor, new_modules, use_plain_attention
-from ..photo_edits import training_wordings
+from .. import train_command
+from ..diffusers_adapter import load_editor, new_modules
 from . import models
 from .autoencoder import AutoencoderSettings, build_pool, train_autoencoder
-from .editor import PEAK_LR, EditorModules, EditorSettings, train_editor
-from .pairs import LatentPairs, build_pairs
+from .pairs import WORDINGS, write_pairs
+from .state import half_precision
 from .tune import Search, tune
 
 logger = logging.getLogger(__name__)
+
+MODELS, BASE = "models", "base"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One run of `ip2p train`."""
+
+    size: int
+    """Side of the pictures in pixels."""
+    num_originals: int
+    """Photographs and textures, each with six global edits."""
+    num_scenes: int
+    """Rendered scenes, each with three edits and their inverses."""
+    steps: int
+    batch_size: int = 16
+    learning_rate: float = 1.2e-3
+    is_compiled: bool = False
+    """Worth it from a few thousand steps on."""
+
+    @property
+    def name(self) -> str:
+        """What run and model are called."""
+        return f"editor_{self.size}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,17 +61,16 @@ class Plan:
     """How long and on how much to train; times are minutes of wall time."""
 
     autoencoder_minutes: float = 35.0
-    editor_minutes: float = 90.0
-    decoder_minutes: float = 15.0
+    decoder_minutes: float = 0.0
     """Afterwards: the decoder alone, while latents stay what they are; 0 leaves it as it is."""
-    peak_lr: float = PEAK_LR
-    """Of the editor; half of it suits a model that is trained further."""
+    stages: tuple[Stage, ...] = (
+        Stage(size=64, num_originals=2400, num_scenes=4200, steps=14_000, is_compiled=True),
+        Stage(size=128, num_originals=300, num_scenes=550, steps=1_000, learning_rate=3e-4),
+        Stage(size=256, num_originals=80, num_scenes=160, steps=250, batch_size=8, learning_rate=2e-4),
+    )
     seed: int = 0
     threads: int = 2
     pool_size: int = 5000
-    sets: tuple[tuple[int, int, int, float], ...] = ((128, 1500, 2600, 0.6), (256, 150, 500, 0.4))
-    """(picture size, originals of global edits, scenes, share of the steps)."""
-    working_resolution: int = 256
     is_compiled: bool = True
     search: Search = field(default_factory=Search)
     """How the default settings are found."""
@@ -53,58 +78,124 @@ class Plan:
 
 SMOKE = Plan(
     autoencoder_minutes=0.05,
-    editor_minutes=0.05,
     decoder_minutes=0.02,
+    stages=(
+        Stage(size=32, num_originals=2, num_scenes=4, steps=3, batch_size=4),
+        Stage(size=64, num_originals=2, num_scenes=4, steps=2, batch_size=2),
+    ),
     pool_size=16,
-    sets=((64, 2, 2, 1.0),),
-    working_resolution=64,
     is_compiled=False,
     search=Search(num_photos=1, num_scenes=1, text_scales=(1.0,), image_scales=(1.0,), samplers=(("euler", 2),)),
 )
 """A few seconds of every stage: checks wiring, not quality."""
 
 
-def train(run: Path, out: Path, plan: Plan, start: Path | None = None) -> None:
-    """Run or resume all stages, and write the model file; with a model to start from, its encoder stays as it is."""
-    run.mkdir(parents=True, exist_ok=True)
+def train(run: Path, out: Path, plan: Plan, *, start: Path | None = None, autoencoder: Path | None = None) -> None:
+    """Run or resume all stages, and write the model file.
+
+    Args:
+        run: folder of the state of every stage.
+        out: the model file.
+        plan: how long and on how much.
+        start: an embedded editor to be trained further, instead of random weights.
+        autoencoder: a model whose autoencoder is taken, instead of training one.
+
+    Raises:
+        ConfigError: if `start` has another shape, or a stage was stopped.
+    """
+    base = run / MODELS / "ip2p" / f"{BASE}.safetensors"
+    base.parent.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(plan.seed)
-    if start is None:
-        unet, vae, text_encoder = new_modules(models.UNET, models.VAE, models.TEXT_ENCODER)
-        vae = _autoencoder(vae, run / "autoencoder.pt", plan, plan.autoencoder_minutes, is_encoder_frozen=False)
-        scaling_factor = measure_scaling_factor(vae, plan.seed, min(plan.pool_size, 256))
-        logger.info("scaling factor %.4f", scaling_factor)
-    else:
-        unet, vae, text_encoder, scaling_factor = _started_from(start)
-    sets = [(_pairs(vae, run, plan.seed, *one[:3]), one[3]) for one in plan.sets]
-    use_plain_attention(unet)  # three times faster than the fused kernel's backward on a CPU
-    if plan.is_compiled:
-        unet.compile(dynamic=False)
-    modules = EditorModules(unet, text_encoder)
-    settings = EditorSettings(
-        seed=plan.seed,
-        minutes=plan.editor_minutes,
-        scaling_factor=scaling_factor,
-        threads=plan.threads,
-        peak_lr=plan.peak_lr,
-    )
-    train_editor(modules, sets, training_wordings("identity"), run, settings)
-    modules = averaged(modules, run / "editor.pt")
+    torch.set_num_threads(plan.threads)
+    if start is not None:
+        _check_shape(start)
+        shutil.copyfile(start, base)
+    elif not base.exists():
+        _write_base(base, run, plan, autoencoder)
+    newest = base
+    for stage in plan.stages:
+        newest = _train_stage(run, stage, newest.stem, plan)
+    shutil.copyfile(newest, out)
     if plan.decoder_minutes:
-        vae = _autoencoder(vae, run / "decoder.pt", plan, plan.decoder_minutes, is_encoder_frozen=True)
-    export(out, modules, vae, scaling_factor, plan)
+        _train_decoder(out, run, plan)
     tune(out, plan.search)
 
 
-def _started_from(path: Path) -> tuple[Any, Any, Any, float]:
-    """U-Net, autoencoder, text encoder and scaling factor of a model of the embedded shape, to be trained further."""
-    editor = load_editor(path)
-    if editor.config.unet != models.UNET:
-        needed, found = models.UNET, editor.config.unet
-        raise ConfigError(f"{path.name} has the U-Net {found}, needed is {needed}. Start from an embedded editor.")
-    parts = editor.unet, editor.codec.vae, editor.text.encoders[0]
-    for part in parts:
-        part.requires_grad_(requires_grad=True)
-    return *parts, editor.scaling_factor
+def _check_shape(path: Path) -> None:
+    found = read_checkpoint(path).config.unet
+    if found != models.UNET:
+        raise ConfigError(f"{path.name} has the U-Net {found}, needed is {models.UNET}. Start from an embedded editor.")
+
+
+def _write_base(path: Path, run: Path, plan: Plan, autoencoder: Path | None) -> None:
+    """Write a model with fresh weights, but for the autoencoder."""
+    unet, vae, text_encoder = new_modules(models.UNET, models.VAE, models.TEXT_ENCODER)
+    if autoencoder is None:
+        vae = _autoencoder(vae, run / "autoencoder.pt", plan, plan.autoencoder_minutes, is_encoder_frozen=False)
+        scaling_factor = measure_scaling_factor(vae, plan.seed, min(plan.pool_size, 256))
+    else:
+        editor = load_editor(autoencoder)
+        vae, scaling_factor = editor.codec.vae, editor.scaling_factor
+    logger.info("scaling factor %.4f", scaling_factor)
+    config = ModelConfig(
+        kind="editor",
+        in_channels=8,
+        num_heads=models.UNET["attention_head_dim"],
+        prediction_type=models.PREDICTION_TYPE,  # type: ignore[arg-type]
+        unet=models.UNET,
+        vae={**models.VAE, "scaling_factor": scaling_factor},
+        text_encoder=models.TEXT_ENCODER,
+        default_text_guidance_scale=1.0,
+        default_image_guidance_scale=1.0,
+        default_steps=2,
+        default_sampler="euler",
+        working_resolution=plan.stages[-1].size,
+        size_multiple=models.SIZE_MULTIPLE,
+        licence="MIT",
+    )
+    write_checkpoint(path, unet.state_dict(), vae.state_dict(), text_encoder.state_dict(), config, torch.float32)
+
+
+def _train_stage(run: Path, stage: Stage, base: str, plan: Plan) -> Path:
+    """Make the pairs of a stage and run `ip2p train` on them; a stage that is done stays as it is."""
+    path = run / MODELS / "ip2p" / f"{stage.name}.safetensors"
+    if path.exists():
+        return path
+    dataset = run / f"pairs_{stage.size}"
+    made = {"size": stage.size, "num_originals": stage.num_originals, "num_scenes": stage.num_scenes}
+    write_pairs(dataset, seed=plan.seed, **made)
+    config = {
+        "preset": "embedded",
+        "dataset": str(dataset),
+        "wordings": str(dataset.with_name(f"{dataset.name}_{WORDINGS}")),
+        "base": base,
+        "output": str(run / stage.name),
+        "name": stage.name,
+        "models": str(run / MODELS),
+        "seed": plan.seed,
+        "steps": stage.steps,
+        "batch_size": stage.batch_size,
+        "micro_batch_size": stage.batch_size,
+        "learning_rate": stage.learning_rate,
+        "resolution": stage.size,
+        "validation_steps": max(1, min(1000, stage.steps // 2)),
+        "validation_pairs": 8,
+        "compile": stage.is_compiled,
+        "export_precision": "fp16" if stage == plan.stages[-1] else "fp32",
+    }
+    settings = run / f"{stage.name}.json"
+    settings.write_text(json.dumps(config, indent=1))
+    if train_command.main([str(settings)]):
+        raise ConfigError(f"The stage {stage.name} was stopped; the same command goes on from there.")
+    return path
+
+
+def _train_decoder(path: Path, run: Path, plan: Plan) -> None:
+    vae = load_editor(path).codec.vae.requires_grad_(requires_grad=True)
+    vae = _autoencoder(vae, run / "decoder.pt", plan, plan.decoder_minutes, is_encoder_frozen=True)
+    raw = read_checkpoint(path)
+    parts = raw.parts()
+    write_checkpoint(path, parts.unet, vae.state_dict(), parts.text, raw.config)
 
 
 def _autoencoder(vae: Any, state_file: Path, plan: Plan, minutes: float, *, is_encoder_frozen: bool) -> Any:
@@ -121,22 +212,10 @@ def _autoencoder(vae: Any, state_file: Path, plan: Plan, minutes: float, *, is_e
     return averaged(vae, state_file)
 
 
-def _pairs(vae: Any, run: Path, seed: int, size: int, num_originals: int, num_scenes: int) -> LatentPairs:
-    name = f"pairs_{size}_{num_originals}_{num_scenes}.pt"
-    return build_pairs(
-        partial(encode_modes, vae),
-        run / name,
-        seed=seed,
-        size=size,
-        num_originals=num_originals,
-        num_scenes=num_scenes,
-    )
-
-
 @torch.no_grad()
 def encode_modes(vae: Any, images: Tensor) -> Tensor:
     """Posterior modes [B, 4, h, w], unscaled, of images [B, 3, H, W] in [-1, 1]."""
-    with torch.autocast("cpu", torch.bfloat16):
+    with half_precision():
         modes: Tensor = vae.encode(images).latent_dist.mode()
     return modes.float()
 
@@ -155,50 +234,30 @@ def averaged(module: Any, state_file: Path) -> Any:
     return module.eval()
 
 
-def export(out: Path, modules: EditorModules, vae: Any, scaling_factor: float, plan: Plan) -> None:
-    """Write the single file; `tune` sets its default scales, sampler and steps afterwards."""
-    config = ModelConfig(
-        kind="editor",
-        in_channels=8,
-        num_heads=models.UNET["attention_head_dim"],
-        prediction_type=models.PREDICTION_TYPE,  # type: ignore[arg-type]
-        unet=models.UNET,
-        vae={**models.VAE, "scaling_factor": scaling_factor},
-        text_encoder=models.TEXT_ENCODER,
-        default_text_guidance_scale=1.5,
-        default_image_guidance_scale=1.0,
-        working_resolution=plan.working_resolution,
-        size_multiple=models.SIZE_MULTIPLE,
-        recipe="ip2p train-embedded: rendered scenes and global edits, v-prediction, 5/5/5 % dropout",
-        data_hash=hashlib.sha256(repr((plan.seed, plan.sets)).encode()).hexdigest()[:16],
-        licence="MIT",
-    )
-    states = (modules.unet.state_dict(), vae.state_dict(), modules.text_encoder.state_dict())
-    write_checkpoint(out, *states, config)
-    logger.info("wrote %s, %.2f MB", out, out.stat().st_size / 1e6)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line of `ip2p train-embedded`."""
-    parser = argparse.ArgumentParser(prog="ip2p train-embedded", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="ip2p train-embedded", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("-o", "--output", type=Path, default=Path("editor.safetensors"), help="the model file")
     parser.add_argument("--run", type=Path, default=Path("runs/embedded"), help="folder of the state; resumes there")
-    for name in ("autoencoder_minutes", "editor_minutes", "decoder_minutes", "peak_lr"):
+    for name in ("autoencoder_minutes", "decoder_minutes"):
         flag = "--" + name.replace("_", "-")
         parser.add_argument(flag, type=float, default=getattr(Plan, name), help="default: %(default)g")
     parser.add_argument("--start", type=Path, default=None, help="train this model further instead of from nothing")
+    parser.add_argument("--autoencoder", type=Path, default=None, help="take the autoencoder of this model")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--smoke", action="store_true", help="a few seconds of every stage: checks wiring, not quality")
     options = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    plan = Plan(
-        autoencoder_minutes=options.autoencoder_minutes,
-        editor_minutes=options.editor_minutes,
-        decoder_minutes=options.decoder_minutes,
-        peak_lr=options.peak_lr,
-        seed=options.seed,
-        threads=options.threads,
-    )
-    train(options.run, options.output, SMOKE if options.smoke else plan, options.start)
+    plan = SMOKE
+    if not options.smoke:
+        plan = Plan(
+            autoencoder_minutes=options.autoencoder_minutes,
+            decoder_minutes=options.decoder_minutes,
+            seed=options.seed,
+            threads=options.threads,
+        )
+    train(options.run, options.output, plan, start=options.start, autoencoder=options.autoencoder)
     return 0

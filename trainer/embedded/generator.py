@@ -26,7 +26,7 @@ from ..shape_world.render import render
 from ..shape_world.scene import BACKGROUNDS, Scene, random_scene
 from . import models
 from .command import averaged, encode_modes
-from .editor import Batch, EditorModules, EditorSettings, change_weights, noising, train_network
+from .generator_loop import Batch, GeneratorModules, LoopSettings, change_weights, noising, train_network
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ UNET = {
     "attention_head_dim": 2,
 }
 """With attention at the finest level too, on the way up: pairs that share attention below it alone do not keep their layout."""
-BATCH, ENCODE_BATCH, START_SHARE = 32, 32, 0.05
+BATCH, ENCODE_BATCH = 32, 32
 NUM_OBJECTS, OBJECT_SHARES = (0, 1, 2), (4, 76, 20)
 RADIUS = (0.2, 0.33)
 """Of a single object, as a fraction of the picture's side."""
@@ -115,7 +115,7 @@ def scene_batch(scenes: SceneLatents, spread: float, seed: int, step: int, size:
     targets = scenes.latents[rows].float()
     weights = change_weights(scenes.empty[rows].float(), targets, spread)
     texts = [scenes.captions[i] for i in chosen]
-    return Batch(targets[:, :0], targets, texts, *noising(rng, targets, START_SHARE), weights)
+    return Batch(targets, texts, *noising(rng, targets), weights)
 
 
 def train(run: Path, out: Path, plan: GeneratorPlan, start: Path | None = None) -> None:
@@ -136,8 +136,8 @@ def train(run: Path, out: Path, plan: GeneratorPlan, start: Path | None = None) 
     use_plain_attention(unet)
     if plan.is_compiled:
         unet.compile(dynamic=False)
-    modules = EditorModules(unet, text_encoder)
-    settings = EditorSettings(
+    modules = GeneratorModules(unet, text_encoder)
+    settings = LoopSettings(
         seed=plan.seed, minutes=plan.minutes, scaling_factor=base.scaling_factor, threads=plan.threads
     )
     spread = 1 / base.scaling_factor

@@ -32,7 +32,7 @@ UNET: dict[str, Any] = {
     "in_channels": 8,
     "out_channels": 4,
     "layers_per_block": 1,
-    "block_out_channels": [96, 64, 64],
+    "block_out_channels": [64, 64, 64],
     "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
     "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
     "cross_attention_dim": TEXT_ENCODER["hidden_size"],

@@ -1,47 +1,58 @@
-"""Stage 2: the training pairs, as latents of the trained autoencoder.
+"""Stage 2: the training pairs of the embedded editor, as datasets that `ip2p train` reads, with other wordings beside.
 
-A `PairPlan` says what picture is edited how; pictures are deduplicated (one original serves several edits), encoded
-once, and kept as half-precision posterior modes. Everything is a pure function of (seed, index).
+A group is one original with all its edits. Everything is a pure function of (seed, size, index).
 """
 
 from __future__ import annotations
 
-import logging
+import json
 import random
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from ..photo_edits import EFFECTS, apply_effect, training_wordings
+from ...ip2p_core.pair_record import ImageBytes, PairRecord
+from ...ip2p_core.pair_store import PairWriter, Unit
+from ...ip2p_core.pair_store.durable_files import write_durably
+from ...ip2p_core.triplet import Triplet
+from ..photo_edits import EFFECTS, RESULTS, apply_effect, training_wordings
 from ..shape_world.edits import SceneEdit, inverse_edit, random_edit
 from ..shape_world.render import render
 from ..shape_world.scene import random_scene
 from .pictures import FloatImage, training_picture
 
-logger = logging.getLogger(__name__)
-
 EFFECTS_PER_PICTURE = 6
-ENCODE_BATCH = 32
 EDITS_PER_SCENE = 3
 EDIT_TYPE_WEIGHTS = {"recolour": 10, "replace": 3, "remove": 4, "background": 4}
 """Additions come as the inverses of removals."""
-Encode = Callable[[Tensor], Tensor]
+IDENTITY_SHARE = 0.65
+"""Originals with a pair under whose instruction nothing changes: a tenth of all pairs."""
+VARIED_SHARE = 0.4
+"""Wordings with an opening or a closing that says nothing, so that single words are learnt (docs/adr/0007)."""
+OPENINGS = ("please ", "now ", "could you ", "can you please ", "in this picture, ", "edit: ", "next, ")
+CLOSINGS = (" please", " now", " in this picture", " for me", ".", "!", " here")
+WORDINGS = "wordings.json"
 
 
-@dataclass(frozen=True)
-class LatentPairs:
-    """Latents [N, 4, h, w] (unscaled modes, float16), and for every pair the two rows and its possible instructions."""
+class EditPlan(NamedTuple):
+    """One pair of a group."""
 
-    latents: Tensor
-    rows: Tensor
-    """[P, 2] original, edited."""
-    instructions: list[tuple[str, ...]]
+    original: int
+    """Place of the picture in the group."""
+    edited: int
+    captions: tuple[str, str]
+    wordings: tuple[str, ...]
+
+
+class Group(NamedTuple):
+    """An original and its edits."""
+
+    name: str
+    pictures: list[FloatImage]
+    edits: list[EditPlan]
 
 
 def training_scene_edits(seed: int, index: int) -> list[SceneEdit]:
@@ -57,63 +68,77 @@ def training_scene_edits(seed: int, index: int) -> list[SceneEdit]:
     return edits
 
 
-class Step(NamedTuple):
-    """A picture to encode, and the pairs that it completes: (original row, edited row, instructions)."""
-
-    picture: FloatImage
-    pairs: tuple[tuple[int, int, tuple[str, ...]], ...]
-
-
-def plan_pictures(seed: int, size: int, num_originals: int, num_scenes: int) -> Iterator[Step]:
-    """All pictures in the order of their rows; an original comes before its edits. Pairs go both ways where they can."""
-    row = 0
-    effects = [name for name in EFFECTS if name != "identity"]
+def plan_groups(seed: int, size: int, num_originals: int, num_scenes: int) -> Iterator[Group]:
+    """Photographs and textures with global edits, then scenes. Pairs go both ways where they can."""
     for index in range(num_originals):
-        rng = np.random.default_rng((seed, 2, size, index))
-        original, first = training_picture(rng, size), row
-        yield Step(original, ())
-        for effect in rng.choice(effects, EFFECTS_PER_PICTURE, replace=False):
-            row, name = row + 1, str(effect)
-            pairs = [(first, row, training_wordings(name))]
-            if name == "invert":
-                pairs.append((row, first, training_wordings(name)))
-            yield Step(apply_effect(name, original), tuple(pairs))
-        row += 1
+        yield _photo_group(seed, size, index)
     for index in range(num_scenes):
-        edits = training_scene_edits(seed + size, index)
-        inverse_rng, first = random.Random(f"{seed}/{size}/{index}/inverse"), row
-        yield Step(render(edits[0].before, size), ())
-        for edit in edits:
-            row += 1
-            back = inverse_edit(inverse_rng, edit)
-            pairs = [(first, row, edit.training_instructions()), (row, first, back.training_instructions())]
-            yield Step(render(edit.after, size), tuple(pairs))
-        row += 1
+        yield _scene_group(seed, size, index)
 
 
-def build_pairs(
-    encode: Encode, path: Path, *, seed: int, size: int, num_originals: int, num_scenes: int
-) -> LatentPairs:
-    """Encode all pictures, or read the file of an earlier run with the same settings."""
-    if path.exists():
-        saved = torch.load(path, weights_only=True)  # noqa: TID251 - our own file, weights only
-        return LatentPairs(saved["latents"], saved["rows"], [tuple(texts) for texts in saved["instructions"]])
-    latents: list[Tensor] = []
-    rows: list[tuple[int, int]] = []
-    instructions: list[tuple[str, ...]] = []
-    steps = plan_pictures(seed, size, num_originals, num_scenes)
-    batch_size = ENCODE_BATCH * 128**2 // size**2
-    while batch := list(islice(steps, batch_size)):
-        pictures = [step.picture for step in batch] + [batch[-1].picture] * (batch_size - len(batch))  # one shape only
-        images = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2) * 2 - 1
-        latents.append(encode(images)[: len(batch)].half())
-        for step in batch:
-            rows.extend((original, edited) for original, edited, _ in step.pairs)
-            instructions.extend(texts for _, _, texts in step.pairs)
-        if len(latents) % 100 == 0:
-            logger.info("encoded %d batches of pictures of %d px", len(latents), size)
-    built = LatentPairs(torch.cat(latents), torch.tensor(rows), instructions)
-    beside = path.with_suffix(".tmp")
-    torch.save({"latents": built.latents, "rows": built.rows, "instructions": built.instructions}, beside)
-    beside.replace(path)
-    return built
+def _identity(rng: random.Random, caption: str) -> list[EditPlan]:
+    is_there = rng.random() < IDENTITY_SHARE
+    return [EditPlan(0, 0, (caption, caption), training_wordings("identity"))] if is_there else []
+
+
+def _photo_group(seed: int, size: int, index: int) -> Group:
+    name = f"photo-{seed}-{size}-{index}"
+    rng = np.random.default_rng((seed, 2, size, index))
+    pictures, caption = [training_picture(rng, size)], "a photo"
+    edits = _identity(random.Random(name), caption)
+    effects = [one for one in EFFECTS if one != "identity"]
+    for effect in rng.choice(effects, EFFECTS_PER_PICTURE, replace=False):
+        edited_caption, wordings = f"a photo, {RESULTS[effect]}", training_wordings(str(effect))
+        edits.append(EditPlan(0, len(pictures), (caption, edited_caption), wordings))
+        if effect == "invert":
+            edits.append(EditPlan(len(pictures), 0, (edited_caption, caption), wordings))
+        pictures.append(apply_effect(str(effect), pictures[0]))
+    return Group(name, pictures, edits)
+
+
+def _scene_group(seed: int, size: int, index: int) -> Group:
+    name = f"scene-{seed}-{size}-{index}"
+    rng, edits = random.Random(name), training_scene_edits(seed + size, index)
+    scenes = [edits[0].before, *(edit.after for edit in edits)]
+    plans = _identity(rng, scenes[0].caption())
+    for place, edit in enumerate(edits, start=1):
+        captions = scenes[0].caption(), scenes[place].caption()
+        plans.append(EditPlan(0, place, captions, edit.training_instructions()))
+        plans.append(EditPlan(place, 0, captions[::-1], inverse_edit(rng, edit).training_instructions()))
+    return Group(name, [render(scene, size) for scene in scenes], plans)
+
+
+def write_pairs(folder: Path, *, seed: int, size: int, num_originals: int, num_scenes: int) -> None:
+    """Write a dataset and, beside it, the other wordings of its instructions; what is there already stays.
+
+    Args:
+        folder: the dataset.
+        seed: of all draws.
+        size: side of the pictures in pixels.
+        num_originals: photographs and textures.
+        num_scenes: rendered scenes.
+    """
+    config: dict[str, Any] = {"seed": seed, "size": size, "originals": num_originals, "scenes": num_scenes}
+    wordings: dict[str, list[str]] = {}
+    with PairWriter(folder, {"made_by": "ip2p train-embedded", **config}) as writer:
+        for group in plan_groups(seed, size, num_originals, num_scenes):
+            pictures = [ImageBytes.from_tensor(torch.from_numpy(picture)) for picture in group.pictures]
+            records = []
+            for i, edit in enumerate(group.edits):
+                own, *others = edit.wordings
+                wordings.setdefault(own, [*others, *_varied(edit.wordings)])
+                triplet = Triplet(edit.captions[0], own, edit.captions[1], "rendered")
+                pair = pictures[edit.original], pictures[edit.edited]
+                records.append(PairRecord(group.name, i, triplet, 0, None, None, "rendered", None, *pair))
+            writer.add(Unit(group.name, 0, len(records)), records)
+    text = json.dumps(wordings, indent=0)
+    write_durably(folder.with_name(f"{folder.name}_{WORDINGS}"), lambda beside: beside.write_text(text))
+
+
+def _varied(wordings: tuple[str, ...]) -> list[str]:
+    """So many wordings with an opening or a closing that they are VARIED_SHARE of all."""
+    rng = random.Random("/".join(wordings))
+    count = round(len(wordings) * VARIED_SHARE / (1 - VARIED_SHARE))
+    fillers = [(opening, "") for opening in OPENINGS] + [("", closing) for closing in CLOSINGS]
+    chosen = [(rng.choice(fillers), rng.choice(wordings)) for _ in range(count)]
+    return [before + text + after for (before, after), text in chosen]

@@ -5,11 +5,18 @@ from __future__ import annotations
 import copy
 import math
 import os
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+
+def half_precision() -> AbstractContextManager[Any]:
+    """Compute in bfloat16 on processors that do; elsewhere it would be emulated, twenty times slower."""
+    is_native = torch._C._has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported()  # noqa: SLF001
+    return torch.autocast("cpu", torch.bfloat16, enabled=is_native)
 
 
 def learning_rate(progress: float, peak: float, warmup: float = 0.02, floor: float = 0.02) -> float:
