@@ -1,6 +1,6 @@
 """`ip2p evaluate-embedded`: measure the embedded editor on pictures, wordings and scenes that it never saw.
 
-Distances are mean absolute differences (L1) on [0, 1] at the stored working resolution and settings, against targets
+Distances are mean absolute differences (L1) on [0, 1] at the working resolution and the stored settings, against targets
 that went through the autoencoder: D = L1(result, AE(target)) / L1(AE(input), AE(target)).
 """
 
@@ -215,11 +215,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="ip2p evaluate-embedded", description=__doc__)
     parser.add_argument("--model", type=Path, default=None, help="a model file (default: the embedded editor)")
     parser.add_argument("--scenes", type=int, default=500, help="number of held-out scenes for the recolouring")
+    parser.add_argument("--resolution", type=int, default=None, help="working resolution (default: the stored one)")
     parser.add_argument("--json", type=Path, default=None, help="also write the figures to this file")
     options = parser.parse_args(argv)
     path = options.model or embedded_model_path("editor")
     editor = load_editor(path)
-    report = {"model": path.name, **evaluate(editor, default_settings(editor.config), options.scenes)}
+    settings = default_settings(editor.config)
+    if options.resolution:
+        settings = replace(settings, working_resolution=options.resolution)
+    report = {"model": path.name, **evaluate(editor, settings, options.scenes)}
     print_report(report)
     if options.json:
         options.json.write_text(json.dumps(report, indent=1))
