@@ -13,6 +13,7 @@ import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from ...ip2p_core.checkpoint import ModelConfig, read_checkpoint, write_checkpoint
 from ...ip2p_core.errors import ConfigError
+from ...ip2p_core.pair_store.durable_files import write_durably
 from .. import train_command
 from ..diffusers_adapter import load_editor, new_modules
 from . import models
@@ -109,13 +111,13 @@ def train(run: Path, out: Path, plan: Plan, *, start: Path | None = None, autoen
     torch.set_num_threads(plan.threads)
     if start is not None:
         _check_shape(start)
-        shutil.copyfile(start, base)
+        write_durably(base, partial(shutil.copyfile, start))
     elif not base.exists():
         _write_base(base, run, plan, autoencoder)
     newest = base
     for stage in plan.stages:
         newest = _train_stage(run, stage, newest.stem, plan)
-    shutil.copyfile(newest, out)
+    write_durably(out, partial(shutil.copyfile, newest))
     if plan.decoder_minutes:
         _train_decoder(out, run, plan)
     tune(out, plan.search)
