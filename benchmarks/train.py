@@ -31,12 +31,11 @@ from ..trainer.diffusers_adapter import choose_device, load_base, new_modules
 from ..trainer.shape_world.edits import random_edit
 from ..trainer.shape_world.render import render
 from ..trainer.shape_world.scene import random_scene
+from ..trainer.train_command import make_loop
 from ..trainer.training.batches import MicroBatch, load_ahead
 from ..trainer.training.loop import TrainingLoop, Window
-from ..trainer.training.network import make_network
 from ..trainer.training.pictures import EditPairs
 from ..trainer.training.run_log import RunLog
-from ..trainer.training.setup import build_cache, make_batches, make_objective, prepare_parts
 from .timing import measure, report, say
 
 NUM_PAIRS, BATCH = 64, 8
@@ -126,17 +125,10 @@ def write_pairs(folder: Path, size: int) -> Path:
 def our_loop(config: TrainConfig) -> tuple[TrainingLoop, Iterator[MicroBatch]]:
     """Make the loop of `ip2p train`, and its data."""
     processes = Processes(config.precision, is_cpu=choose_device(config.device).type == "cpu", strategy="ddp")
-    parts = prepare_parts(config, processes.device)
-    build_cache(parts, processes, lambda _done, _all: None)
-    network = make_network(parts.editor, config)
-    if config.compile:
-        network.unet.compile(dynamic=False)
     log = RunLog(Path(config.output), config, is_main=True)
-    batches, objective = make_batches(config, parts), make_objective(config, parts)
-    loop = TrainingLoop(config, network, objective, batches, processes, log, parts.identity)
-    per_step = config.batch_size // config.micro_batch_size
-    numbers = range(config.steps * per_step)
-    return loop, load_ahead(batches, numbers, config.workers, is_pinned=processes.device.type == "cuda")
+    loop = make_loop(config, processes, log)[2]
+    numbers = range(config.steps * loop.per_step)
+    return loop, load_ahead(loop.batches, numbers, config.workers, is_pinned=processes.device.type == "cuda")
 
 
 def our_step(config: TrainConfig) -> Step:

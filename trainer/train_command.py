@@ -58,6 +58,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0 if is_done else STOPPED
 
 
+def make_loop(config: TrainConfig, processes: Processes, log: RunLog) -> tuple[RunParts, TrainedNetwork, TrainingLoop]:
+    """Prepare a run up to its first step, the cache included.
+
+    Args:
+        config: of the run.
+        processes: who takes part.
+        log: of the run.
+
+    Returns:
+        What it is made of, what it trains, and its loop.
+    """
+    parts = prepare_parts(config, processes.device)
+    log.say(_describe(parts))
+    build_cache(parts, processes, lambda done, count: log.say(f"cached {done} of {count} files"))
+    network = make_network(parts.editor, config)
+    if config.compile:
+        network.unet.compile(dynamic=False)
+    loop = TrainingLoop(
+        config, network, make_objective(config, parts), make_batches(config, parts), processes, log, parts.identity
+    )
+    return parts, network, loop
+
+
 def train(config: TrainConfig, processes: Processes, log: RunLog) -> bool:
     """Do one run, or go on with it.
 
@@ -69,15 +92,7 @@ def train(config: TrainConfig, processes: Processes, log: RunLog) -> bool:
     Returns:
         False if a signal ended it before its last step.
     """
-    parts = prepare_parts(config, processes.device)
-    log.say(_describe(parts))
-    build_cache(parts, processes, lambda done, count: log.say(f"cached {done} of {count} files"))
-    network = make_network(parts.editor, config)
-    if config.compile:
-        network.unet.compile(dynamic=False)
-    loop = TrainingLoop(
-        config, network, make_objective(config, parts), make_batches(config, parts), processes, log, parts.identity
-    )
+    parts, network, loop = make_loop(config, processes, log)
     loop.resume(log.folder)
     is_done = loop.run(_validator(config, parts, loop, network, log))
     if is_done and processes.is_main:

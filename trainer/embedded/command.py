@@ -27,7 +27,7 @@ from .. import train_command
 from ..diffusers_adapter import load_editor, new_modules
 from . import models
 from .autoencoder import AutoencoderSettings, build_pool, train_autoencoder
-from .pairs import WORDINGS, write_pairs
+from .pairs import write_pairs
 from .state import half_precision
 from .tune import Search, tune
 
@@ -165,11 +165,11 @@ def _train_stage(run: Path, stage: Stage, base: str, plan: Plan) -> Path:
         return path
     dataset = run / f"pairs_{stage.size}"
     made = {"size": stage.size, "num_originals": stage.num_originals, "num_scenes": stage.num_scenes}
-    write_pairs(dataset, seed=plan.seed, **made)
+    wordings = write_pairs(dataset, seed=plan.seed, **made)
     config = {
         "preset": "embedded",
         "dataset": str(dataset),
-        "wordings": str(dataset.with_name(f"{dataset.name}_{WORDINGS}")),
+        "wordings": str(wordings),
         "base": base,
         "output": str(run / stage.name),
         "name": stage.name,

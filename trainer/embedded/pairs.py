@@ -34,7 +34,6 @@ VARIED_SHARE = 0.4
 """Wordings with an opening or a closing that says nothing, so that single words are learnt (docs/adr/0007)."""
 OPENINGS = ("please ", "now ", "could you ", "can you please ", "in this picture, ", "edit: ", "next, ")
 CLOSINGS = (" please", " now", " in this picture", " for me", ".", "!", " here")
-WORDINGS = "wordings.json"
 
 
 class EditPlan(NamedTuple):
@@ -108,7 +107,7 @@ def _scene_group(seed: int, size: int, index: int) -> Group:
     return Group(name, [render(scene, size) for scene in scenes], plans)
 
 
-def write_pairs(folder: Path, *, seed: int, size: int, num_originals: int, num_scenes: int) -> None:
+def write_pairs(folder: Path, *, seed: int, size: int, num_originals: int, num_scenes: int) -> Path:
     """Write a dataset and, beside it, the other wordings of its instructions; what is there already stays.
 
     Args:
@@ -117,6 +116,9 @@ def write_pairs(folder: Path, *, seed: int, size: int, num_originals: int, num_s
         size: side of the pictures in pixels.
         num_originals: photographs and textures.
         num_scenes: rendered scenes.
+
+    Returns:
+        The file of the wordings.
     """
     config: dict[str, Any] = {"seed": seed, "size": size, "originals": num_originals, "scenes": num_scenes}
     wordings: dict[str, list[str]] = {}
@@ -132,7 +134,9 @@ def write_pairs(folder: Path, *, seed: int, size: int, num_originals: int, num_s
                 records.append(PairRecord(group.name, i, triplet, 0, None, None, "rendered", None, *pair))
             writer.add(Unit(group.name, 0, len(records)), records)
     text = json.dumps(wordings, indent=0)
-    write_durably(folder.with_name(f"{folder.name}_{WORDINGS}"), lambda beside: beside.write_text(text))
+    path = folder.with_name(f"{folder.name}_wordings.json")
+    write_durably(path, lambda beside: beside.write_text(text))
+    return path
 
 
 def _varied(wordings: tuple[str, ...]) -> list[str]:
