@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -73,11 +74,14 @@ def tune(path: Path, search: Search) -> EditSettings:
     best = replace(default_settings(editor.config), guidance=GuidanceSettings(scales=scales), sampler="euler", steps=2)
     edits = validation_edits(best.working_resolution, search)
 
+    @cache  # the best of one search is the first candidate of the next
+    def distance(settings: EditSettings) -> float:
+        found = mean_distance(editor, settings, edits)
+        logger.info("D %.4f: %s, %s, %d steps", found, settings.guidance.scales, settings.sampler, settings.steps)
+        return found
+
     def choose(candidates: list[EditSettings]) -> EditSettings:
-        distances = [mean_distance(editor, one, edits) for one in candidates]
-        for distance, one in zip(distances, candidates, strict=True):
-            logger.info("D %.4f: %s, %s, %d steps", distance, one.guidance.scales, one.sampler, one.steps)
-        return candidates[int(np.argmin(distances))]
+        return min(candidates, key=distance)
 
     best = choose([_with_scales(best, text_guidance_scale=value) for value in search.text_scales])
     best = choose([_with_scales(best, image_guidance_scale=value) for value in search.image_scales])
