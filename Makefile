@@ -18,7 +18,7 @@ setup: $(VENV)/.pack-installed $(if $(HAS_COMFY),$(VENV)/.host-installed)
 $(VENV)/.pack-installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "Python 3.10 or newer is needed; choose one with make PYTHON=python3.12"; exit 1; }
 	@test -x $(BIN)/python || { echo "Making $(VENV); the first time this takes some minutes."; $(PYTHON) -m venv $(VENV); }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,cluster,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,text,cluster,dev]'
 	@mkdir -p $(VENV)/typing && ln -sfn ../.. $(VENV)/typing/ip2p
 	@touch $@
 
@@ -57,6 +57,7 @@ bench: setup
 	$(BIN)/python -m ip2p.benchmarks
 	$(BIN)/python -m ip2p.benchmarks.pairs
 	$(BIN)/python -m ip2p.benchmarks.pair_store
+	$(BIN)/python -m ip2p.benchmarks.triplets
 	$(BIN)/python -m ip2p.benchmarks.train
 	$(BIN)/python -m ip2p.benchmarks.train_presets
 

@@ -50,6 +50,10 @@ class PictureError(PairStoreError):
     """One picture, or one pair of pictures, cannot be used; others can."""
 
 
+class ServerError(Ip2pError):
+    """A language-model server refuses a request, or does not answer."""
+
+
 class WorkerError(Ip2pError):
     """A process that did a part of the work has ended before its time."""
 

@@ -16,6 +16,7 @@ from .filter import CLIPDirectionalFilter, LoadCLIPScorer
 from .load import LoadInstructPix2Pix
 from .pair import LoadTriplets, Prompt2PromptPair
 from .schema import ComfyExtension, io
+from .text import CaptionEdit, ParseTriplet
 from .train import TrainInstructPix2Pix
 
 NODES: list[type[io.ComfyNode]] = [
@@ -26,6 +27,8 @@ NODES: list[type[io.ComfyNode]] = [
     DualCFGSampler,
     DualCFGModel,
     InstructDecode,
+    CaptionEdit,
+    ParseTriplet,
     LoadTriplets,
     Prompt2PromptPair,
     LoadCLIPScorer,

@@ -14,6 +14,7 @@ from ..ip2p_core.errors import Ip2pError
 COMMANDS = {
     "edit": (".edit_command", "edit pictures by a written instruction"),
     "demo": (".demo", "edit held-out pictures with the embedded model and write before/after sheets"),
+    "triplets": (".triplets.command", "write instructions and edited captions for captions"),
     "pairs": (".pairs_command", "make a dataset of pairs from triplets of texts"),
     "train": (".train_command", "train a model that edits by instruction on a dataset of pairs"),
     "export": (".export_command", "write a model in another layout or number format, or make any model an editor"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -36,6 +37,29 @@ def add_adapters(network: nn.Module, rank: int, targets: Sequence[str], seed: in
             inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=rank, target_modules=list(targets)), network)
         except ValueError as error:
             raise ConfigError(f"lora_targets is {list(targets)}: {error}") from None
+
+
+def add_lora_folder(model: Any, folder: Path) -> Any:
+    """Put the LoRA of a folder, as peft saves it, into a language model.
+
+    Args:
+        model: of transformers.
+        folder: with adapter_config.json.
+
+    Returns:
+        The model with the adapter merged into its weights.
+
+    Raises:
+        ConfigError: if peft is missing, or the folder holds no adapter for this model.
+    """
+    try:
+        from peft import PeftModel
+    except ImportError:
+        raise ConfigError("The package peft is missing; install it with: pip install peft") from None
+    try:
+        return PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"The adapter {folder} does not fit the language model ({error}).") from None
 
 
 def merged_state(network: nn.Module) -> dict[str, Tensor]:

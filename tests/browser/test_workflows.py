@@ -13,8 +13,9 @@ from ip2p.tests.host.workflow_runs import NAMES, api_file, ui_file
 TITLE_HEIGHT = 30
 SAVE_NODE = 4
 EDITED_PREVIEW = 6
-"""The preview of edited pictures in make_pairs."""
-OTHERS = [name for name in NAMES if name not in ("instruct_edit", "make_pairs")]
+"""The preview of edited pictures in caption_to_pairs and make_pairs."""
+RUN = {"instruct_edit": (SAVE_NODE, (768, 768)), "caption_to_pairs": (EDITED_PREVIEW, (96, 96))}
+OTHERS = [name for name in NAMES if name not in RUN]
 
 
 def assert_opened_as_saved(front_end, name: str) -> None:
@@ -54,12 +55,9 @@ def overlap(one: dict, other: dict) -> bool:
     )
 
 
-@pytest.mark.parametrize(
-    ("name", "node", "size"), [("instruct_edit", SAVE_NODE, (768, 768)), ("make_pairs", EDITED_PREVIEW, (96, 96))]
-)
-def test_a_workflow_opens_from_the_templates_and_run_shows_the_picture(
-    front_end, screenshots, capsys, name, node, size
-):
+@pytest.mark.parametrize("name", RUN)
+def test_a_workflow_opens_from_the_templates_and_run_shows_the_picture(front_end, screenshots, capsys, name):
+    node, size = RUN[name]
     front_end.open_template(PACK_FOLDER, name)
     assert_opened_as_saved(front_end, name)
     assert_tidy(front_end)

@@ -142,7 +142,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def running_comfy(root: Path, base: Path, *options: str, pythonpath: Path | None = None) -> Iterator[ComfyServer]:
+def running_comfy(
+    root: Path, base: Path, *options: str, pythonpath: Path | None = None, **variables: str
+) -> Iterator[ComfyServer]:
     """Start a ComfyUI on the CPU with a base directory, and stop it afterwards.
 
     Args:
@@ -150,11 +152,12 @@ def running_comfy(root: Path, base: Path, *options: str, pythonpath: Path | None
         base: from make_base_directory.
         options: more command line options.
         pythonpath: a folder that comes first on the module path.
+        variables: of its environment.
     """
     port, log_path = free_port(), base / f"server-{uuid.uuid4().hex[:8]}.log"
     command = [sys.executable, str(root / "main.py"), "--cpu", "--port", str(port), "--base-directory", str(base)]
     command += ["--disable-api-nodes", "--use-pytorch-cross-attention", "--database-url", "sqlite:///:memory:"]
-    environment = {**os.environ, "PYTHONPATH": str(pythonpath or "")}
+    environment = {**os.environ, "PYTHONPATH": str(pythonpath or ""), **variables}
     with log_path.open("w", encoding="utf-8") as log:
         process = subprocess.Popen(
             [*command, *options], cwd=root, stdout=log, stderr=subprocess.STDOUT, env=environment

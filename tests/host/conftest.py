@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from ip2p.tests import tiny, tiny_clip
+from ip2p.tests.fault_proxy import FaultProxy
 from ip2p.tests.host.comfy_host import (
     MODEL_FOLDERS,
     PACK,
@@ -20,6 +21,7 @@ from ip2p.tests.host.comfy_host import (
     running_comfy,
 )
 
+LANGUAGE_KEY = "sk-of-the-host-987654321"
 TINY_EDITOR, TINY_GENERATOR, TINY_SCORER = (f"tiny_{name}.safetensors" for name in ("editor", "generator", "scorer"))
 
 
@@ -47,9 +49,17 @@ def comfy_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def comfy_server(comfy_root: Path, comfy_base: Path) -> Iterator[ComfyServer]:
+def language_server() -> Iterator[FaultProxy]:
+    """What OPENAI_BASE_URL names in the running ComfyUI; tests say what it answers."""
+    with FaultProxy("", answer="nothing").running() as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="session")
+def comfy_server(comfy_root: Path, comfy_base: Path, language_server: FaultProxy) -> Iterator[ComfyServer]:
     """A running ComfyUI with this pack, shared by all tests of the session."""
-    with running_comfy(comfy_root, comfy_base) as server:
+    names = {"OPENAI_BASE_URL": language_server.url, "OPENAI_API_KEY": LANGUAGE_KEY}
+    with running_comfy(comfy_root, comfy_base, **names) as server:
         yield server
 
 

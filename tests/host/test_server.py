@@ -24,6 +24,8 @@ NODE_IDS = {
     "DualCFGModel",
     "InstructDecode",
     "InstructEdit",
+    "CaptionEdit",
+    "ParseTriplet",
     "LoadTriplets",
     "Prompt2PromptPair",
     "LoadCLIPScorer",

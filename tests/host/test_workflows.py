@@ -19,6 +19,7 @@ from ip2p.tests.host.workflow_files import FOLDER, api_prompt, as_text, ui_workf
 from ip2p.tests.host.workflow_runs import (
     NAMES,
     OF_PAIRS,
+    OF_TEXT,
     OF_TRAINING,
     ON_CHECKPOINTS,
     ON_EMBEDDED,
@@ -54,7 +55,7 @@ def fetch(server, path: str) -> bytes:
 
 def test_there_is_a_workflow_for_every_application():
     assert set(ON_CHECKPOINTS) == APPLICATIONS
-    assert {*ON_EMBEDDED, *OF_PAIRS, *OF_TRAINING} <= set(NAMES)
+    assert {*ON_EMBEDDED, *OF_PAIRS, *OF_TEXT, *OF_TRAINING} <= set(NAMES)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(FOLDER)))
@@ -106,6 +107,15 @@ def test_a_workflow_of_pairs_runs_to_pictures(server, name):
     pictures = server.images(server.run(prompt, seconds=300))
     assert len(pictures) >= 2
     assert all(len(picture.resize((32, 32)).getcolors(32 * 32)) > 4 for picture in pictures)
+
+
+def test_the_workflow_of_instructions_shows_an_edit_of_its_caption_and_of_an_answer(server):
+    entry = server.run(api_file("write_instructions"))
+    shown = {node_id: "".join(output["text"]) for node_id, output in entry["outputs"].items() if "text" in output}
+    assert shown["2"]
+    assert "lighthouse" in shown["3"] or "lighthouse" in shown["2"]
+    assert "a lighthouse by the sea on a sunny day" in shown["4"]
+    assert (shown["6"], shown["7"]) == ("make it night", "a lighthouse by the sea at night")
 
 
 def test_the_training_workflow_goes_from_the_dataset_of_make_dataset_to_edited_pictures(server):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ip2p.tests.host.pair_workflow_sources import pair_workflows
+from ip2p.tests.host.text_workflow_sources import text_workflows
 from ip2p.tests.host.workflow_parts import BYPASSED, EMBEDDED, INPUT_PICTURE, Node, Workflow, note
 
 
@@ -247,4 +248,5 @@ def workflows() -> list[Workflow]:
             **ANCESTRAL,
         ),
         *pair_workflows(),
+        *text_workflows(),
     ]

@@ -1,0 +1,140 @@
+"""Language models of transformers: the only file that knows them.
+
+Sampling adds Gumbel noise to the logits and takes the largest, which draws from the same distribution as the usual way
+(Gumbel 1954; "Gumbel-max trick"); the noise of a row depends on its own seed alone, so that an answer is the same in every batch.
+
+Shapes: B texts, L tokens, V words of the vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..ip2p_core.errors import CheckpointError, ConfigError
+from ..ip2p_core.instruction_writer.client import Reply
+from ..ip2p_core.instruction_writer.prompts import TEXT_END
+from ..ip2p_core.randomness import generator
+from .peft_adapter import add_lora_folder
+
+
+class Sampling(NamedTuple):
+    """How answers are drawn."""
+
+    temperature: float = 0.7
+    top_p: float = 1.0
+    frequency_penalty: float = 0.1
+    max_tokens: int = 256
+
+
+class LanguageModel:
+    """A causal language model with its tokenizer.
+
+    Args:
+        folder: of the model, as transformers saves it.
+        device: "auto", or as torch names it.
+        dtype: "auto", "float32", "float16" or "bfloat16".
+        adapter: folder of a LoRA.
+
+    Raises:
+        CheckpointError: if the folder holds no such model.
+    """
+
+    def __init__(self, folder: Path, device: str = "auto", dtype: str = "auto", adapter: Path | None = None) -> None:
+        from transformers import AutoModelForCausalLM, AutoTokenizer  # heavy
+
+        if not folder.is_dir():
+            raise CheckpointError(f"The language model {folder} is no folder. Give the folder of a transformers model.")
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            self.tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", local_files_only=True)
+            model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+        except (OSError, ValueError, KeyError) as error:
+            raise CheckpointError(f"{folder} holds no language model that transformers reads ({error}).") from None
+        if self.tokenizer.pad_token_id is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+        self.model: Any = (add_lora_folder(model, adapter) if adapter else model).to(device).eval()
+
+    @torch.inference_mode()
+    def complete(
+        self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling, *, is_chat: bool = False
+    ) -> list[Reply]:
+        """Answer questions together.
+
+        Args:
+            prompts: B questions.
+            seeds: of their draws.
+            sampling: how answers are drawn; temperature 0 takes the likeliest word.
+            is_chat: put the questions into the chat template of the model.
+
+        Returns:
+            B answers, without the end marks.
+        """
+        texts = [self._as_chat(prompt) for prompt in prompts] if is_chat else list(prompts)
+        rows = self.tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=not is_chat)
+        rows.pop("token_type_ids", None)
+        rows = rows.to(self.model.device)
+        length = rows["input_ids"].shape[1]
+        written = self.model.generate(
+            **rows,
+            do_sample=False,
+            max_new_tokens=sampling.max_tokens,
+            logits_processor=[_GumbelSampling(sampling, seeds, length)],
+            stop_strings=None if is_chat else [TEXT_END],
+            tokenizer=self.tokenizer,
+            pad_token_id=self.tokenizer.pad_token_id,
+        )[:, length:]
+        prompt_tokens = rows["attention_mask"].sum(1).tolist()
+        return [self._reply(*both, sampling.max_tokens) for both in zip(written, prompt_tokens, strict=True)]
+
+    def _as_chat(self, prompt: str) -> str:
+        if self.tokenizer.chat_template is None:
+            raise ConfigError(
+                "The language model has no chat template. Choose the style 'completion', or another model."
+            )
+        message = [{"role": "user", "content": prompt}]
+        text: str = self.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+        return text
+
+    def _reply(self, row: Tensor, prompt_tokens: int, max_tokens: int) -> Reply:
+        ends = {self.tokenizer.eos_token_id, self.tokenizer.pad_token_id}
+        tokens = row.tolist()
+        num_tokens = next((place for place, token in enumerate(tokens) if token in ends), len(tokens))
+        text = self.tokenizer.decode(tokens[:num_tokens], skip_special_tokens=True)
+        is_cut = num_tokens >= max_tokens and TEXT_END not in text
+        return Reply(text, is_cut, prompt_tokens, num_tokens)
+
+
+class _GumbelSampling:
+    """Changes logits so that their largest is a draw."""
+
+    def __init__(self, sampling: Sampling, seeds: Sequence[int], prompt_length: int) -> None:
+        self._sampling, self._start = sampling, prompt_length
+        self._generators = [generator(seed, "tokens") for seed in seeds]
+
+    def __call__(self, input_ids: Tensor, logits: Tensor) -> Tensor:
+        """Penalise, scale, cut off and add noise to logits [B, V] after tokens [B, L]."""
+        logits = logits.float()
+        written = input_ids[:, self._start :]
+        if self._sampling.frequency_penalty and written.shape[1]:
+            counts = torch.zeros_like(logits).scatter_add_(1, written, torch.ones_like(written, dtype=logits.dtype))
+            logits = logits - self._sampling.frequency_penalty * counts
+        if not self._sampling.temperature:
+            return logits
+        logits = logits / self._sampling.temperature
+        if self._sampling.top_p < 1:
+            logits = _cut_tail(logits, self._sampling.top_p)
+        uniform = torch.stack([torch.rand(logits.shape[1], generator=one) for one in self._generators])
+        return logits - torch.log(-torch.log(uniform.clamp(1e-20, 1 - 1e-7))).to(logits.device)
+
+
+def _cut_tail(logits: Tensor, top_p: float) -> Tensor:
+    """Rule out all but the likeliest words that together reach top_p (Holtzman et al. 2020)."""
+    ordered, places = logits.sort(dim=1, descending=True)
+    before = ordered.softmax(1).cumsum(1) - ordered.softmax(1)
+    return logits.masked_fill((before >= top_p).gather(1, places.argsort(1)), -torch.inf)

@@ -1,0 +1,121 @@
+"""What came of every caption, one line each, on the disk as soon as it is known.
+
+A line is whole or, where the program was killed in the middle of it, the last one; that one is cut off on opening. So no caption
+is asked again that was answered, whether its answer was of use or not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from ...ip2p_core.errors import PairStoreError
+from ...ip2p_core.pair_store.durable_files import WriterLock, describe_write_error
+
+NAME = "journal.jsonl"
+
+
+class Entry(NamedTuple):
+    """What came of one question."""
+
+    caption_id: str
+    index: int
+    """Which of the edits of this caption."""
+    caption: str
+    instruction: str = ""
+    edited_caption: str = ""
+    fault: str = ""
+    """Why there is no edit; empty if there is one."""
+    edit_type: str = ""
+    """As the writer says; empty where it does not."""
+    num_tries: int = 1
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    seed: int = 0
+    url: str = ""
+    moderated_by: str = ""
+    """The setting `moderation` when the answer came."""
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What the question was."""
+        return self.caption_id, self.index
+
+
+class Journal:
+    """Reads and extends the journal of a run folder; one process at a time.
+
+    Args:
+        folder: of the run; it is made.
+
+    Raises:
+        PairStoreError: if another process writes there, or the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / NAME
+        self._lock = WriterLock(folder)
+        self._lock.acquire()
+        self._opened: IO[bytes] | None = None
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Wait until everything is on the disk, and let others write."""
+        if self._opened is not None:
+            self._opened.flush()
+            os.fsync(self._opened.fileno())
+            self._opened.close()
+            self._opened = None
+        self._lock.release()
+
+    def entries(self) -> Iterator[Entry]:
+        """Read what is known; a half line at the end is cut off.
+
+        Yields:
+            Entry: In the order of writing.
+
+        Raises:
+            PairStoreError: if a line before the last one is damaged.
+        """
+        if not self._path.exists():
+            return
+        whole = 0
+        with self._path.open("r+b") as opened:
+            for number, line in enumerate(opened, 1):
+                if not line.endswith(b"\n"):
+                    break
+                try:
+                    yield Entry(**json.loads(line))
+                except (ValueError, TypeError) as error:
+                    raise PairStoreError(
+                        f"Line {number} of {self._path} is damaged ({error}). Delete that line; its caption is asked again."
+                    ) from None
+                whole += len(line)
+            opened.truncate(whole)
+
+    def add(self, entry: Entry) -> None:
+        """Write one line, at once: it survives the death of this process.
+
+        Args:
+            entry: what came of a question.
+
+        Raises:
+            PairStoreError: if the disk is full or the file cannot be written; what was there is whole.
+        """
+        record: dict[str, Any] = {name: value for name, value in entry._asdict().items() if value not in ("", 0)}
+        record = {"caption_id": entry.caption_id, "index": entry.index, "caption": entry.caption, **record}
+        try:
+            if self._opened is None:
+                self._opened = self._path.open("ab", buffering=0)
+            self._opened.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+        except OSError as error:
+            raise PairStoreError(describe_write_error(self._path, error)) from None
