@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .errors import BadImageSize
+from .errors import BadImageSize, ConfigError
 from .guidance import Predictions
+from .image_size import Extent
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +65,34 @@ class RelevanceMeter:
         mean = (self._sum / self.num_steps).float()
         top = torch.quantile(mean.flatten(1), self.robust_share, dim=1).clamp_min(1e-12)
         return (mean / top.reshape(-1, 1, 1)).clamp(0.0, 1.0)
+
+
+def mask_of_map(relevance: Tensor, extent: Extent, threshold: float = 0.5, grow: int = 0) -> Tensor:
+    """Turn a relevance map into a mask of where to edit (arXiv:2308.08947, section 3.2).
+
+    Args:
+        relevance: [B, h, w] in [0, 1], in latent cells.
+        extent: size of the picture.
+        threshold: relevance from which on a pixel is edited; 0 edits all, 1 almost nothing.
+        grow: pixels by which the mask is widened on all sides.
+
+    Returns:
+        [B, H, W], 0 or 1.
+
+    Raises:
+        ConfigError: if the map is 0 everywhere, because no step had both predictions.
+    """
+    if not relevance.any():
+        raise ConfigError(
+            "The relevance map is empty: at these scales the sampler left out one of the two predictions that it compares. "
+            "Use a text guidance scale other than 0 that differs from the image guidance scale."
+        )
+    size = (extent.height, extent.width)
+    smooth = functional.interpolate(relevance.float()[:, None], size, mode="bilinear", align_corners=False)
+    mask = (smooth >= threshold).float()
+    if grow:
+        mask = functional.max_pool2d(mask, 2 * grow + 1, stride=1, padding=grow)
+    return mask[:, 0]
 
 
 def feather_inside(mask: Tensor, feather: int) -> Tensor:

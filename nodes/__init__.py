@@ -12,6 +12,7 @@ from .edit import (
     InstructEdit,
     InstructGuider,
 )
+from .evaluate import GuidanceGrid, RelevanceMask
 from .filter import CLIPDirectionalFilter, LoadCLIPScorer
 from .load import LoadInstructPix2Pix
 from .pair import LoadTriplets, Prompt2PromptPair
@@ -36,6 +37,8 @@ NODES: list[type[io.ComfyNode]] = [
     SavePairs,
     LoadPairs,
     TrainInstructPix2Pix,
+    GuidanceGrid,
+    RelevanceMask,
 ]
 
 

@@ -83,8 +83,7 @@ def _answer_portion(
                 edit, fault = judge_reply(reply.text, is_cut=reply.is_cut, caption=caption, moderator=moderator)
                 if not fault or attempt + 1 == config.num_tries:
                     del left[place]
-                    spent = dict(zip(("prompt_tokens", "completion_tokens"), used[place], strict=True))
-                    yield question.entry(edit, fault, num_tries=attempt + 1, **spent)
+                    yield question.entry(edit, fault, num_tries=attempt + 1, tokens=used[place])
         except RuntimeError as error:  # of Ray, with the reason somewhere inside
             raise ServerError(
                 f"The cluster gave up ({str(error).strip().splitlines()[-1][:300]}). Run it again."

@@ -14,7 +14,13 @@ TITLE_HEIGHT = 30
 SAVE_NODE = 4
 EDITED_PREVIEW = 6
 """The preview of edited pictures in caption_to_pairs and make_pairs."""
-RUN = {"instruct_edit": (SAVE_NODE, (768, 768)), "caption_to_pairs": (EDITED_PREVIEW, (96, 96))}
+GRID_PREVIEW = 5
+"""The preview of the grid in guidance_grid: three rows and four columns of 256 pixels, with labels."""
+RUN = {
+    "instruct_edit": (SAVE_NODE, (768, 768)),
+    "caption_to_pairs": (EDITED_PREVIEW, (96, 96)),
+    "guidance_grid": (GRID_PREVIEW, (1144, 825)),
+}
 OTHERS = [name for name in NAMES if name not in RUN]
 
 

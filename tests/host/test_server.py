@@ -33,6 +33,8 @@ NODE_IDS = {
     "SavePairs",
     "LoadPairs",
     "TrainInstructPix2Pix",
+    "GuidanceGrid",
+    "RelevanceMask",
 }
 
 

@@ -18,6 +18,7 @@ from ip2p.tests.host.test_server import NODE_IDS
 from ip2p.tests.host.workflow_files import FOLDER, api_prompt, as_text, ui_workflow
 from ip2p.tests.host.workflow_runs import (
     NAMES,
+    OF_EVALUATION,
     OF_PAIRS,
     OF_TEXT,
     OF_TRAINING,
@@ -55,7 +56,7 @@ def fetch(server, path: str) -> bytes:
 
 def test_there_is_a_workflow_for_every_application():
     assert set(ON_CHECKPOINTS) == APPLICATIONS
-    assert {*ON_EMBEDDED, *OF_PAIRS, *OF_TEXT, *OF_TRAINING} <= set(NAMES)
+    assert {*ON_EMBEDDED, *OF_PAIRS, *OF_EVALUATION, *OF_TEXT, *OF_TRAINING} <= set(NAMES)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(FOLDER)))
@@ -107,6 +108,15 @@ def test_a_workflow_of_pairs_runs_to_pictures(server, name):
     pictures = server.images(server.run(prompt, seconds=300))
     assert len(pictures) >= 2
     assert all(len(picture.resize((32, 32)).getcolors(32 * 32)) > 4 for picture in pictures)
+
+
+@pytest.mark.parametrize("name", OF_EVALUATION)
+def test_a_workflow_of_evaluation_runs_to_a_grid_a_plot_and_a_table(server, name):
+    entry = server.run(api_file(name), seconds=300)
+    grid, plot = server.images(entry)
+    assert grid.size == (1144, 825)
+    assert all(len(picture.resize((64, 64)).getcolors(64 * 64)) > 4 for picture in (grid, plot))
+    assert len("".join(entry["outputs"]["8"]["text"]).splitlines()) == 1 + 12
 
 
 def test_the_workflow_of_instructions_shows_an_edit_of_its_caption_and_of_an_answer(server):

@@ -18,10 +18,13 @@ NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
 ON_EMBEDDED = ["instruct_edit", "instruct_edit_advanced"]
 OF_PAIRS = ["caption_to_pairs", "make_dataset", "make_pairs", "prompt_to_prompt"]
 """On the embedded generator."""
+OF_EVALUATION = ["guidance_grid"]
 OF_TEXT = ["write_instructions"]
 OF_TRAINING = ["train_editor"]
 """On the dataset that make_dataset leaves."""
-ON_CHECKPOINTS = [name for name in NAMES if name not in (*ON_EMBEDDED, *OF_PAIRS, *OF_TEXT, *OF_TRAINING)]
+ON_CHECKPOINTS = [
+    name for name in NAMES if name not in (*ON_EMBEDDED, *OF_PAIRS, *OF_EVALUATION, *OF_TEXT, *OF_TRAINING)
+]
 
 
 def ui_file(name: str) -> dict:

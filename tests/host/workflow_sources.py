@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from ip2p.tests.host.evaluation_workflow_sources import evaluation_workflows
 from ip2p.tests.host.pair_workflow_sources import pair_workflows
 from ip2p.tests.host.text_workflow_sources import text_workflows
 from ip2p.tests.host.workflow_parts import BYPASSED, EMBEDDED, INPUT_PICTURE, Node, Workflow, note
@@ -249,4 +250,5 @@ def workflows() -> list[Workflow]:
         ),
         *pair_workflows(),
         *text_workflows(),
+        *evaluation_workflows(),
     ]

@@ -142,8 +142,8 @@ def finetune(config: FinetuneConfig, *, is_dry_run: bool = False) -> int:
         config.epochs, config.learning_rate, config.batch_size, config.accumulation, config.max_length, config.lora_rank,
         config.seed, config.save_steps, config.style == "chat", config.device,
     )  # fmt: skip
-    examples = [[_example(config, one) for one in part] for part in (training, held_out)]
-    losses = finetune_model(Path(config.base), output, *examples, settings, _say)
+    learnt, kept = ([_example(config, one) for one in part] for part in (training, held_out))
+    losses = finetune_model(Path(config.base), output, learnt, kept, settings, _say)
     report = {"held_out_loss": losses, **_answers(config, training, held_out)}
     write_durably(output / REPORT, lambda beside: beside.write_text(json.dumps(report, indent=1, ensure_ascii=False)))
     _say(describe_report(report))

@@ -22,7 +22,7 @@ class Entry(NamedTuple):
     """What came of one question."""
 
     caption_id: str
-    index: int
+    number: int
     """Which of the edits of this caption."""
     caption: str
     instruction: str = ""
@@ -42,7 +42,7 @@ class Entry(NamedTuple):
     @property
     def key(self) -> tuple[str, int]:
         """What the question was."""
-        return self.caption_id, self.index
+        return self.caption_id, self.number
 
 
 class Journal:
@@ -112,7 +112,7 @@ class Journal:
             PairStoreError: if the disk is full or the file cannot be written; what was there is whole.
         """
         record: dict[str, Any] = {name: value for name, value in entry._asdict().items() if value not in ("", 0)}
-        record = {"caption_id": entry.caption_id, "index": entry.index, "caption": entry.caption, **record}
+        record = {"caption_id": entry.caption_id, "number": entry.number, "caption": entry.caption, **record}
         try:
             if self._opened is None:
                 self._opened = self._path.open("ab", buffering=0)

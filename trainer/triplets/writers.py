@@ -30,23 +30,31 @@ class Question(NamedTuple):
     """One edit that is to be written."""
 
     caption: Caption
-    index: int
+    number: int
     seed: int
 
-    def entry(self, edit: Edit | None, fault: str = "", edit_type: str = "", **counts: int) -> Entry:
+    def entry(
+        self,
+        edit: Edit | None,
+        fault: str = "",
+        edit_type: str = "",
+        num_tries: int = 1,
+        tokens: tuple[int, int] = (0, 0),
+    ) -> Entry:
         """Say what came of it."""
         texts = (edit.instruction, edit.edited_caption) if edit else ("", "")
         caption = self.caption.text or (edit.caption if edit else "")
         return Entry(
             self.caption.id,
-            self.index,
+            self.number,
             caption,
             *texts,
             fault,
             edit_type,
-            seed=self.seed,
-            url=self.caption.url,
-            **counts,
+            num_tries,
+            *tokens,
+            self.seed,
+            self.caption.url,
         )
 
 
@@ -54,9 +62,9 @@ Writer = Callable[[Iterable[Question]], Iterator[Entry]]
 """Answers questions, in any order."""
 
 
-def ask_of(caption: Caption, index: int, seed: int) -> Question:
-    """Make a question; its seed is a pure function of run, caption and index."""
-    return Question(caption, index, hash64(seed, caption.id, index))
+def ask_of(caption: Caption, number: int, seed: int) -> Question:
+    """Make a question; its seed is a pure function of run, caption and number."""
+    return Question(caption, number, hash64(seed, caption.id, number))
 
 
 def prompt_of(config: TripletsConfig, caption: Caption) -> str:
@@ -141,8 +149,11 @@ class ServerWriter:
     ) -> None:
         self._config, self._moderator = config, moderator
         self._closed = threading.Event()
-        self._is_stopped = lambda: self._closed.is_set() or is_stopped()
+        self._wants_end = is_stopped
         self.server = server_of(config, self._is_stopped)
+
+    def _is_stopped(self) -> bool:
+        return self._closed.is_set() or self._wants_end()
 
     def __call__(self, questions: Iterable[Question]) -> Iterator[Entry]:
         """Answer questions as they come back.
@@ -156,7 +167,8 @@ class ServerWriter:
         Raises:
             ServerError: if it fails many questions in a row.
         """
-        waiting, lock, answered = iter(questions), threading.Lock(), queue.Queue[Entry | Ip2pError | None]()
+        waiting, lock = iter(questions), threading.Lock()
+        answered: queue.Queue[Entry | Ip2pError | None] = queue.Queue()
 
         def work() -> None:
             while not self._is_stopped():
@@ -193,15 +205,15 @@ class ServerWriter:
                     raise result
 
     def _answer(self, question: Question) -> Entry:
-        caption, used = question.caption, [0, 0]
+        caption, used = question.caption, (0, 0)
         edit, fault = None, ""
         for attempt in range(self._config.num_tries):
             reply = self._ask(question, attempt)
-            used = [used[0] + reply.prompt_tokens, used[1] + reply.completion_tokens]
+            used = (used[0] + reply.prompt_tokens, used[1] + reply.completion_tokens)
             edit, fault = judge_reply(reply.text, is_cut=reply.is_cut, caption=caption.text, moderator=self._moderator)
             if not fault:
                 break
-        return question.entry(edit, fault, num_tries=attempt + 1, prompt_tokens=used[0], completion_tokens=used[1])
+        return question.entry(edit, fault, num_tries=attempt + 1, tokens=used)
 
     def _ask(self, question: Question, attempt: int) -> Reply:
         caption = question.caption
@@ -238,7 +250,8 @@ class TransformersWriter:
         Yields:
             Entry: One for each question.
         """
-        waiting, again = iter(questions), deque[tuple[Question, int, tuple[int, int]]]()
+        waiting = iter(questions)
+        again: deque[tuple[Question, int, tuple[int, int]]] = deque()
         while batch := self._next_batch(waiting, again):
             prompts = [prompt_of(self._config, question.caption) for question, _, _ in batch]
             seeds = [hash64(question.seed, "try", attempt) for question, attempt, _ in batch]
@@ -251,9 +264,7 @@ class TransformersWriter:
                 if fault and attempt + 1 < self._config.num_tries:
                     again.append((question, attempt + 1, used))
                 else:
-                    yield question.entry(
-                        edit, fault, num_tries=attempt + 1, prompt_tokens=used[0], completion_tokens=used[1]
-                    )
+                    yield question.entry(edit, fault, num_tries=attempt + 1, tokens=used)
 
     def _next_batch(
         self, waiting: Iterator[Question], again: deque[tuple[Question, int, tuple[int, int]]]
