@@ -24,10 +24,13 @@ class FaultProxy:
         faults: of the requests in turn, over and over.
         delay: seconds before each answer.
         answer: what an answer says, instead of asking the server.
+        slow: seconds before a "slow" answer.
     """
 
-    def __init__(self, upstream: str, faults: Sequence[str] = ("",), delay: float = 0.0, answer: str = "") -> None:
-        self.upstream, self.delay, self.answer = upstream, delay, answer
+    def __init__(
+        self, upstream: str, faults: Sequence[str] = ("",), delay: float = 0.0, answer: str = "", slow: float = 5.0
+    ) -> None:
+        self.upstream, self.delay, self.answer, self.slow = upstream, delay, answer, slow
         self.fail_with(faults)
         self.lock = threading.Lock()
         self.asked, self.answered, self.faults = Counter[str](), Counter[str](), Counter[str]()
@@ -98,7 +101,7 @@ class FaultProxy:
             _send(handler, b'{"error": "no such model"}', 404)
         else:
             if fault == "slow":
-                time.sleep(3)
+                time.sleep(self.slow)
             status, answer = self._real_answer(handler.path, content)
             if fault == "cut answer":
                 record = json.loads(answer)

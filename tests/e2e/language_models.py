@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -78,7 +79,9 @@ def new_language_model(folder: Path, width: int = 96, layers: int = 2) -> Path:
         num_key_value_heads=4, max_position_embeddings=256, pad_token_id=fast.pad_token_id, eos_token_id=fast.eos_token_id,
         bos_token_id=None,
     )  # fmt: skip
-    LlamaForCausalLM(config).save_pretrained(folder)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        LlamaForCausalLM(config).save_pretrained(folder)
     fast.save_pretrained(folder)
     return folder
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from ...ip2p_core.errors import ConfigError
 from ...ip2p_core.instruction_writer import EDIT_TYPES, TEMPLATE
+from ...ip2p_core.instruction_writer.grammar import RULES
 from ...ip2p_core.instruction_writer.prompts import CAPTION_GAP
 from .filters import Limits
 
@@ -58,6 +59,7 @@ class TripletsConfig:
         concurrency: requests at a time.
         timeout: seconds that an answer may take.
         retries: further requests after each failure of the server or the network.
+        pause: seconds before the first of them; each further pause is twice as long.
         batch_size: captions that the transformers model answers together.
         device: "auto", "cpu", "cuda", ...
         dtype: "auto", "float32", "float16" or "bfloat16" of the transformers model.
@@ -103,6 +105,7 @@ class TripletsConfig:
     concurrency: int = 32
     timeout: float = 120.0
     retries: int = 6
+    pause: float = 1.0
     batch_size: int = 32
     device: str = "auto"
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
@@ -144,6 +147,11 @@ class TripletsConfig:
             f"quotas names {name!r}, which is no edit type; they are {', '.join(EDIT_TYPES)}."
             for name in self.quotas
             if name not in (*EDIT_TYPES, "other")
+        ]
+        mistakes += [
+            f"edit_types names {name!r}: no edit type {name!r} is known to the grammar; choose among {', '.join(RULES)}."
+            for name in self.edit_types
+            if name not in RULES
         ]
         if self.backend != "grammar" and not self.model:
             mistakes.append(f"The backend {self.backend!r} needs a model: the name at the server, or a folder.")

@@ -132,6 +132,7 @@ def server_settings(config: TripletsConfig) -> ServerSettings:
         max_tokens=config.max_tokens,
         timeout=config.timeout,
         retries=config.retries,
+        pause=config.pause,
     )
 
 
