@@ -1,11 +1,13 @@
 # InstructPix2Pix for ComfyUI. On a bare machine with Python 3.10 or newer: make demo, make test.
 #   PYTHON=python3.12   which Python makes the environment
+#   WORKERS=4           how many processes run the tests (default 2)
 #   COMFYUI_PATH=...    a ComfyUI checkout for the host and browser tests (default ~/comfy/ComfyUI)
 
 PYTHON ?= python3
 COMFYUI_PATH ?= $(HOME)/comfy/ComfyUI
 VENV := .venv
 BIN := $(VENV)/bin
+WORKERS ?= 2
 HAS_COMFY := $(wildcard $(COMFYUI_PATH)/main.py)
 CHROMIUM := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 TIERS := unit or parity or e2e $(if $(HAS_COMFY),or host $(if $(CHROMIUM),or browser))
@@ -47,11 +49,11 @@ else
 endif
 
 test: setup lint tiers
-	$(BIN)/python -m pytest -q --no-showlocals --durations=10 -m "($(TIERS)) and not soak and not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-showlocals --durations=10 -m "($(TIERS)) and not soak and not gpu"
 	@$(MAKE) --no-print-directory tiers
 
 soak: setup lint tiers
-	$(BIN)/python -m pytest --no-showlocals --durations=20 -m "($(TIERS)) and not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-showlocals --durations=20 -m "($(TIERS)) and not gpu"
 
 bench: setup
 	$(BIN)/python -m ip2p.benchmarks

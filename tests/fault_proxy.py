@@ -8,7 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -25,12 +25,19 @@ class FaultProxy:
         delay: seconds before each answer.
         answer: what an answer says, instead of asking the server.
         slow: seconds before a "slow" answer.
+        moderates: which texts a moderation finds unsafe.
     """
 
     def __init__(
-        self, upstream: str, faults: Sequence[str] = ("",), delay: float = 0.0, answer: str = "", slow: float = 5.0
+        self,
+        upstream: str,
+        faults: Sequence[str] = ("",),
+        delay: float = 0.0,
+        answer: str = "",
+        slow: float = 5.0,
+        moderates: Callable[[str], bool] = lambda _text: False,
     ) -> None:
-        self.upstream, self.delay, self.answer, self.slow = upstream, delay, answer, slow
+        self.upstream, self.delay, self.answer, self.slow, self.moderates = upstream, delay, answer, slow, moderates
         self.fail_with(faults)
         self.lock = threading.Lock()
         self.asked, self.answered, self.faults = Counter[str](), Counter[str](), Counter[str]()
@@ -113,6 +120,9 @@ class FaultProxy:
                 self.answered[question] += fault not in ("slow", "cut answer") and status == 200
 
     def _real_answer(self, path: str, content: bytes) -> tuple[int, bytes]:
+        if path.endswith("/moderations"):
+            verdicts = [{"flagged": self.moderates(text)} for text in json.loads(content)["input"]]
+            return 200, json.dumps({"results": verdicts}).encode()
         if self.answer:
             record = {"choices": [{"message": {"content": self.answer}, "finish_reason": "stop"}]}
             return 200, json.dumps({**record, "usage": {"prompt_tokens": 9, "completion_tokens": 5}}).encode()

@@ -184,6 +184,44 @@ def test_a_server_that_refuses_ends_the_run_with_its_reason(tmp_path):
     assert proxy.asked.total() < 100
 
 
+def test_a_question_that_fails_in_all_tries_is_told_and_asked_by_the_next_run(tmp_path):
+    answer = '{"instruction": "make it night", "edited_caption": "a night"}'
+    with FaultProxy("", ["500", "500", "", ""], answer=answer).running() as proxy:
+        settings = make_settings(
+            tmp_path,
+            "m",
+            4,
+            backend="server",
+            base_url=proxy.url,
+            style="chat",
+            concurrency=1,
+            retries=1,
+            pause=0.01,
+            max_changed=1.0,
+        )
+        first = run_triplets(settings, tmp_path)
+        proxy.fail_with([""])
+        second = run_triplets(settings, tmp_path)
+    assert first.returncode == 1
+    assert "got no answer; run it again" in first.stderr
+    assert "HTTP 500" in first.stderr
+    assert second.returncode == 0
+    assert len({entry["caption_id"] for entry in asked(tmp_path)}) == len(asked(tmp_path)) == 4
+
+
+def test_the_servers_moderation_judges_captions_and_answers(tmp_path):
+    with FaultProxy("", moderates=lambda text: "blue" in text).running() as proxy:
+        proxy.answer = '{"instruction": "make it night", "edited_caption": "a night"}'
+        settings = make_settings(
+            tmp_path, "m", 12, backend="server", base_url=proxy.url, style="chat", moderation="server", max_changed=1.0
+        )
+        done = run_triplets(settings, tmp_path)
+    assert done.returncode == 0, done.stderr
+    num_blue = sum("blue" in caption for caption in shape_captions(12, UNSEEN))
+    assert num_blue > 0
+    assert report_of(tmp_path)["rejected"]["unsafe_caption"] == num_blue
+
+
 def stop_server_run(proxy: FaultProxy, settings: dict, folder: Path, num_answers: int, number: int) -> None:
     path = folder / "triplets_config.json"
     path.write_text(json.dumps(settings), encoding="utf-8")
@@ -234,6 +272,7 @@ def test_a_kill_at_any_moment_asks_no_answered_caption_again(tmp_path, kill):
     check_stops(tmp_path, [5 * kill + 1], signal.SIGKILL)
 
 
+@pytest.mark.soak
 def test_a_cluster_gives_the_answers_of_this_machine(server, language_model, tmp_path):
     found = {}
     for engine in ("local", "ray"):

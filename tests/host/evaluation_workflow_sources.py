@@ -25,8 +25,8 @@ def guidance_grid() -> Workflow:
     nodes = [
         note(7, GRID_NOTE, (0, 0), (420, 330)),
         Node(1, "LoadInstructPix2Pix", (0, 390), (420, 130), {"model_name": EMBEDDED}),
-        Node(2, "LoadImage", (0, 580), (420, 320), {"image": INPUT_PICTURE}),
-        Node(3, "LoadCLIPScorer", (0, 960), (420, 100), {"scorer_name": CLIP}),
+        Node(2, "LoadImage", (0, 580), (420, 340), {"image": INPUT_PICTURE}),
+        Node(3, "LoadCLIPScorer", (0, 980), (420, 100), {"scorer_name": CLIP}),
         Node(4, "GuidanceGrid", (460, 0), (440, 760), {**links, **texts, **scales}),
         Node(5, "PreviewImage", (940, 0), (760, 620), {"images": [4, 0]}, "Grid"),
         Node(6, "PreviewImage", (940, 680), (460, 380), {"images": [4, 2]}, "What each pair trades"),

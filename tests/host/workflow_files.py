@@ -21,6 +21,8 @@ PACK_NAME = "instruct-pix2pix"
 WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 VIRTUAL = {"MarkdownNote"}
 """Nodes of the front end alone."""
+FRONT_END_WIDGETS: dict[str, list[Any]] = {"PreviewAny": ["", False]}
+"""Widgets that the front end adds to a node by itself: what is shown, and whether as plain text."""
 
 
 class Input(NamedTuple):
@@ -135,7 +137,7 @@ def _ui_node(node: Node, order: int, object_info: dict) -> dict:
         "outputs": outputs,
         **titled,
         "properties": properties,
-        "widgets_values": _widget_values(node, inputs),
+        "widgets_values": [*_widget_values(node, inputs), *FRONT_END_WIDGETS.get(node.type, [])],
     }
 
 

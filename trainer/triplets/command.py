@@ -87,6 +87,8 @@ def _run(config: TripletsConfig, source: Any, captions: list[Caption]) -> int:
         raise failure
     if stop.is_set():
         raise KeyboardInterrupt
+    if report["not_asked_yet"]:
+        log.write(f"{report['not_asked_yet']} got no answer; run it again. {getattr(writer, 'last_fault', '')}".strip())
     return 1 if report["not_asked_yet"] else 0
 
 

@@ -151,6 +151,7 @@ class ServerWriter:
         self._config, self._moderator = config, moderator
         self._closed = threading.Event()
         self._wants_end = is_stopped
+        self.last_fault = ""
         self.server = server_of(config, self._is_stopped)
 
     def _is_stopped(self) -> bool:
@@ -172,16 +173,20 @@ class ServerWriter:
         answered: queue.Queue[Entry | Ip2pError | None] = queue.Queue()
 
         def work() -> None:
-            while not self._is_stopped():
-                with lock:
-                    question = next(waiting, None)
-                if question is None:
-                    break
-                try:
-                    answered.put(self._answer(question))
-                except Ip2pError as error:
-                    answered.put(error)
-            answered.put(None)
+            try:
+                while not self._is_stopped():
+                    with lock:
+                        question = next(waiting, None)
+                    if question is None:
+                        break
+                    try:
+                        answered.put(self._answer(question))
+                    except Ip2pError as error:
+                        answered.put(error)
+            except Ip2pError as error:  # of the moderation, which judges captions as they are taken
+                answered.put(error)
+            finally:
+                answered.put(None)
 
         threads = [threading.Thread(target=work, daemon=True) for _ in range(self._config.concurrency)]
         for thread in threads:
@@ -202,6 +207,7 @@ class ServerWriter:
                 yield result
             elif not self._is_stopped():
                 num_failures += 1
+                self.last_fault = str(result)
                 if num_failures >= MOST_FAILURES:
                     raise result
 
