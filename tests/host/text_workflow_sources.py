@@ -8,7 +8,7 @@ from ip2p.tests.host.workflow_parts import Node, Workflow, note
 WRITE_NOTE = """## Captions to instructions
 
 1. **Caption Edit**: write what a picture shows and press **Run**. It invents an edit: the instruction, and the caption of the \
-picture afterwards. Each run draws another one.
+picture afterwards. Set *control after generate* to *randomize* and every run draws another one.
 2. `backend`: the *grammar* works offline, by rules. A *language-model server* (vLLM, SGLang, llama.cpp, Ollama, a hosted one) \
 writes freely: set the environment variables `OPENAI_BASE_URL` and, where it needs one, `OPENAI_API_KEY` before ComfyUI starts, \
 and name the `model`. The question is the `template` (advanced); change it as you like.
@@ -22,7 +22,7 @@ PAIRS_NOTE = """## One caption to filtered training pairs
 **Caption Edit** invents an edit of the caption, **Prompt-to-Prompt Pair** draws both pictures with shared attention, **CLIP \
 Directional Filter** keeps the pairs that show the edit, **Save Pairs** adds them to the dataset *from_captions*.
 
-Press **Run** again and again: each run invents another edit. The embedded models know coloured shapes, as *a red circle and a \
+Set *control after generate* of **Caption Edit** to *randomize*, and each **Run** invents another edit. The embedded models know coloured shapes, as *a red circle and a \
 blue star on a white background*; load a Stable Diffusion checkpoint and an open_clip model for everything else.
 """
 
