@@ -83,6 +83,23 @@ def build_config(kind: type[_Config], record: Mapping[str, Any]) -> _Config:
     return kind(**{name: _convert(value, hints[name]) for name, value in record.items()})
 
 
+def too_low(config: object, lowest: Mapping[str, float]) -> list[str]:
+    """Say of each setting that is too low what it is and what it must be.
+
+    Args:
+        config: the settings.
+        lowest: name -> least value.
+
+    Returns:
+        One sentence a mistake, in this order.
+    """
+    return [
+        f"{name} is {getattr(config, name)}; it must be at least {least}."
+        for name, least in lowest.items()
+        if getattr(config, name) < least
+    ]
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))

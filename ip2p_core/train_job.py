@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from .config_file import build_config, read_record
+from .config_file import build_config, read_record, too_low
 from .errors import ConfigError
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -170,11 +170,7 @@ class TrainConfig:
         lowest = {"steps": 1, "batch_size": 1, "micro_batch_size": 1, "resolution": 8, "cache_views": 1, "workers": 0}
         lowest |= {"checkpoint_steps": 1, "keep_checkpoints": 1, "validation_steps": 0, "lora_rank": 0}
         lowest |= {"lr_warmup_steps": 0, "validation_pairs": 1}
-        mistakes = [
-            f"{name} is {getattr(self, name)}; it must be at least {least}."
-            for name, least in lowest.items()
-            if getattr(self, name) < least
-        ]
+        mistakes = too_low(self, lowest)
         if not 1 <= self.resize_range <= 4:
             mistakes.append(f"resize_range is {self.resize_range:g}; it must be from 1 to 4.")
         if self.batch_size % self.micro_batch_size:

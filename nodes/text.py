@@ -1,7 +1,6 @@
 """Captions to instructions: the language-model stage on the canvas."""
 
 import io as bytes_io
-import random
 
 from typing_extensions import override
 
@@ -18,6 +17,7 @@ from ..ip2p_core.instruction_writer import (
 from ..ip2p_core.instruction_writer.client import KEY_VARIABLE, URL_VARIABLE, from_environment
 from ..ip2p_core.instruction_writer.grammar import RULES
 from ..ip2p_core.instruction_writer.prompts import fill_template, is_identity
+from ..ip2p_core.randomness import hash64
 from .schema import CATEGORY, io, schema, socket
 
 GRAMMAR, SERVER = "grammar (offline)", "language-model server"
@@ -196,9 +196,7 @@ def _ask(question: str, caption: str, model: str, temperature: float, seed: int,
         picture = content.getvalue()
     fault: BadTriplet | None = None
     for attempt in range(NUM_TRIES):
-        reply = server.ask(
-            question, seed=random.Random(f"{seed}/{attempt}").getrandbits(62), image=picture, wants_caption=not caption
-        )
+        reply = server.ask(question, seed=hash64(seed, "try", attempt), image=picture, wants_caption=not caption)
         try:
             return _read(reply.text, caption)
         except BadTriplet as error:

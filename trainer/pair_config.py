@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from ..ip2p_core.config_file import too_low
 from ..ip2p_core.cross_attention_edit import EditKind
 from ..ip2p_core.errors import ConfigError
 from ..ip2p_core.local_blend import LocalBlendSettings
@@ -148,19 +149,8 @@ class PairsConfig:
     workers: int = 1
 
     def __post_init__(self) -> None:
-        mistakes = [
-            f"{name} is {value}; it must be at least {lowest}."
-            for name, value, lowest in (
-                ("keep", self.keep, 1),
-                ("batch_size", self.batch_size, 1),
-                ("steps", self.steps, 1),
-                ("scorer_batch", self.scorer_batch, 1),
-                ("workers", self.workers, 1),
-                ("unit_samples", self.unit_samples, 0),
-                ("give_up_after", self.give_up_after, 0),
-            )
-            if value < lowest
-        ]
+        lowest = {"keep": 1, "batch_size": 1, "steps": 1, "scorer_batch": 1, "workers": 1, "unit_samples": 0}
+        mistakes = too_low(self, {**lowest, "give_up_after": 0})
         if not 0.0 <= self.reject_at < 1.0:
             mistakes.append(f"reject_at is {self.reject_at:g}; it must be at least 0 (off) and below 1.")
         if self.reject_at and (self.sampler not in ("euler", "euler_ancestral") or self.blend_words):

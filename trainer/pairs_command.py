@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,7 +20,7 @@ from .argument_parser import ArgumentParser
 from .diffusers_adapter import choose_device
 from .edit_backend import Editor
 from .edit_models import resolve_model
-from .generate_pairs import PairGenerator, Progress, run_folder
+from .generate_pairs import PairGenerator, run_folder
 from .pair_config import PairsConfig
 from .pair_jobs import Engine, do_jobs_here, do_jobs_in_processes
 from .pair_sampler import sample_pairs
@@ -29,6 +28,7 @@ from .pair_spool import Spool
 from .pair_units import UnitMaker, load_model, load_safety, unsafe_prompts
 from .ray_jobs import do_jobs_on_ray
 from .run_record import write_run_record
+from .text_log import TextLog, say
 
 LOG_SECONDS = 10.0
 MAX_TOKENS = 77
@@ -52,12 +52,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     triplets = _read(config)
     models = Path(config.models)
     if options.dry_run:
-        _say(_estimate(config, load_model(config, str(choose_device(config.device))), triplets))
+        say(_estimate(config, load_model(config, str(choose_device(config.device))), triplets))
         return 0
     generator_path, scorer_path = resolve_model(config.generator, models), resolve_model(config.scorer, models)
     engine, safety = _engine(config)
     output = Path(config.output)
-    log = _Log(run_folder(output), config)
+    run_folder(output).mkdir(parents=True, exist_ok=True)
+    write_run_record(run_folder(output), config)
+    log = TextLog(run_folder(output), LOG_SECONDS, is_first_shown=True)
     generator = PairGenerator(config, engine, partial(unsafe_prompts, safety))
     limits = SaveLimits(seconds=config.save_seconds)
     with PairWriter(output, config.identity(generator_path, scorer_path), limits) as writer:
@@ -65,7 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         known = writer.manifest.notes.get("safety", {})
         note = {"filter": config.safety, "model": config.safety_model, "num_unsafe": known.get("num_unsafe", 0)}
         writer.note("safety", note)
-        progress = generator.run(triplets, writer, Spool(run_folder(output) / "spool"), log.report)
+        progress = generator.run(
+            triplets, writer, Spool(run_folder(output) / "spool"), lambda one: log.report(one.describe)
+        )
         writer.note("safety", {**note, "num_unsafe": note["num_unsafe"] + progress.num_unsafe})
     log.write(f"{progress.describe()}. The dataset is in {output}.")
     return 0
@@ -84,11 +88,11 @@ def _engine(config: PairsConfig) -> tuple[Engine, SafetyClassifier | None]:
 def _read(config: PairsConfig) -> list[Triplet]:
     """Read the triplets, and leave out those whose captions the text encoder would cut."""
     content = read_triplets(config.triplets, config.malformed_lines)
-    _say(content.report())
+    say(content.report())
     triplets = deduplicate(content.triplets)
     usable = [one for one in triplets if max(map(count_tokens, (one.caption, one.edited_caption))) <= MAX_TOKENS]
     if len(usable) < len(triplets):
-        _say(f"{len(triplets) - len(usable)} triplets are left out: a caption has more than {MAX_TOKENS} tokens.")
+        say(f"{len(triplets) - len(usable)} triplets are left out: a caption has more than {MAX_TOKENS} tokens.")
     if not usable:
         raise BadTriplet(f"No triplet of {config.triplets} is left; every caption has more than {MAX_TOKENS} tokens.")
     return usable
@@ -113,30 +117,3 @@ def _estimate(config: PairsConfig, model: Editor, triplets: list[Triplet]) -> st
         f"{hours:.2f} hours on {model.device}, without scoring; at most {len(triplets) * config.keep} pairs kept, about "
         f"{gigabytes:.2f} GB, in {config.output}."
     )
-
-
-class _Log:
-    """The run folder: settings, versions, and a line every few seconds, which is printed too."""
-
-    def __init__(self, folder: Path, config: PairsConfig) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_run_record(folder, config)
-        self._path = folder / "log.txt"
-        self._last = 0.0
-
-    def report(self, progress: Progress) -> None:
-        """Write a line, at most one every few seconds."""
-        if time.monotonic() - self._last >= LOG_SECONDS:
-            self._last = time.monotonic()
-            self.write(progress.describe())
-
-    def write(self, line: str) -> None:
-        """Write a line to the log and the screen."""
-        with self._path.open("a", encoding="utf-8") as log:
-            log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
-        _say(line)
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()

@@ -13,12 +13,12 @@ from typing import Any
 from ..ip2p_core.errors import ConfigError, ServerError
 from ..ip2p_core.instruction_writer.client import Reply, read_reply, request_body
 from ..ip2p_core.instruction_writer.prompts import TEXT_END, answer_schema
-from ..ip2p_core.randomness import hash64
 from .ray_jobs import INSTALL
 from .triplets.config import TripletsConfig
 from .triplets.journal import Entry
 from .triplets.moderation import Moderator
-from .triplets.writers import Question, judge_reply, prompt_of, server_settings
+from .triplets.questions import Question, Trial
+from .triplets.writers import server_settings
 
 PORTION = 4096
 """Questions that go out together."""
@@ -59,31 +59,18 @@ def _answer_portion(
     portion: Sequence[Question],
     process: Callable[[list[dict[str, Any]]], Any],
 ) -> Iterator[Entry]:
-    left = dict(enumerate(portion))
-    used = dict.fromkeys(left, (0, 0))
-    for attempt in range(config.num_tries):
-        rows = [
-            {
-                "place": place,
-                "prompt": prompt_of(config, question.caption),
-                "seed": hash64(question.seed, "try", attempt) % 2**31,
-            }
-            for place, question in left.items()
-        ]
-        if not rows:
+    left = {place: Trial(question, config, moderator) for place, question in enumerate(portion)}
+    for _ in range(config.num_tries):
+        if not left:
             return
+        rows = [{"place": place, "prompt": trial.prompt, "seed": trial.seed % 2**31} for place, trial in left.items()]
         try:
             for row in process(rows).iter_rows():
-                place, question = row["place"], left[row["place"]]
-                reply = Reply(
-                    row["text"], bool(row["is_cut"]), int(row["prompt_tokens"]), int(row["completion_tokens"])
-                )
-                used[place] = (used[place][0] + reply.prompt_tokens, used[place][1] + reply.completion_tokens)
-                caption = question.caption.text
-                edit, fault = judge_reply(reply.text, is_cut=reply.is_cut, caption=caption, moderator=moderator)
-                if not fault or attempt + 1 == config.num_tries:
+                place, tokens = row["place"], (int(row["prompt_tokens"]), int(row["completion_tokens"]))
+                entry = left[place].take(Reply(row["text"], bool(row["is_cut"]), *tokens))
+                if entry is not None:
                     del left[place]
-                    yield question.entry(edit, fault, num_tries=attempt + 1, tokens=used[place])
+                    yield entry
         except RuntimeError as error:  # of Ray, with the reason somewhere inside
             raise ServerError(
                 f"The cluster gave up ({str(error).strip().splitlines()[-1][:300]}). Run it again."

@@ -19,6 +19,7 @@ from ..ip2p_core.errors import CheckpointError, ConfigError
 from ..ip2p_core.instruction_writer.client import Reply
 from ..ip2p_core.instruction_writer.prompts import TEXT_END
 from ..ip2p_core.randomness import generator
+from .diffusers_adapter import choose_device
 from .peft_adapter import add_lora_folder
 
 
@@ -42,6 +43,7 @@ class LanguageModel:
 
     Raises:
         CheckpointError: if the folder holds no such model.
+        ConfigError: if there is no such device.
     """
 
     def __init__(self, folder: Path, device: str = "auto", dtype: str = "auto", adapter: Path | None = None) -> None:
@@ -49,8 +51,6 @@ class LanguageModel:
 
         if not folder.is_dir():
             raise CheckpointError(f"The language model {folder} is no folder. Give the folder of a transformers model.")
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", local_files_only=True)
             model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
@@ -58,7 +58,7 @@ class LanguageModel:
             raise CheckpointError(f"{folder} holds no language model that transformers reads ({error}).") from None
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
-        self.model: Any = (add_lora_folder(model, adapter) if adapter else model).to(device).eval()
+        self.model: Any = (add_lora_folder(model, adapter) if adapter else model).to(choose_device(device)).eval()
 
     @torch.inference_mode()
     def complete(

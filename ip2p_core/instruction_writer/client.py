@@ -155,7 +155,6 @@ class InstructionServer:
         self._settings, self._is_stopped = settings, is_stopped
         self._is_structured = settings.structured and settings.style == "chat"
         self._lock = threading.Lock()
-        self.num_retries = 0
 
     def ask(self, prompt: str, *, seed: int, image: Path | bytes | None = None, wants_caption: bool = False) -> Reply:
         """Ask one question until there is an answer.
@@ -223,8 +222,6 @@ class InstructionServer:
 
     def _wait(self, attempt: int, seed: int, fault: _Failed) -> None:
         """Pause, twice as long each time, by a part that differs between questions, so that they do not come all at once."""
-        with self._lock:
-            self.num_retries += 1
         jitter = 0.5 + hash64(seed, "pause", attempt) / 2**64
         seconds = min(_LONGEST_PAUSE, max(fault.pause, self._settings.pause * 2 ** (attempt - 1) * jitter))
         until = time.monotonic() + seconds

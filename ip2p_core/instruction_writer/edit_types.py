@@ -7,6 +7,7 @@ starter set are placed as their writer did (free wordings as "let the bird fly o
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 EDIT_TYPES = (
     "replace", "add", "remove", "colour", "material", "medium", "style", "season", "weather", "time", "background", "clothing",
@@ -120,6 +121,7 @@ _TAGS = tuple(
 )
 
 
+@lru_cache(maxsize=2**16)
 def classify_edit(instruction: str) -> str:
     """Name the kind of edit that an instruction asks for.
 
@@ -132,6 +134,7 @@ def classify_edit(instruction: str) -> str:
     return next((name for name, rule in _COMPILED if rule.search(instruction)), OTHER)
 
 
+@lru_cache(maxsize=2**16)
 def tags_of(instruction: str) -> tuple[str, ...]:
     """Say which of "count", "spatial" and "camera" an edit is: what Prompt-to-Prompt cannot make (section 4.3)."""
     return tuple(name for name, rule in _TAGS if rule.search(instruction))

@@ -20,7 +20,7 @@ from ip2p.trainer.triplets.filters import Limits, RunFilter, changed_share, find
 from ip2p.trainer.triplets.journal import NAME, Entry, Journal
 from ip2p.trainer.triplets.moderation import load_moderator
 from ip2p.trainer.triplets.near_duplicates import NearDuplicates, shingles, similarity
-from ip2p.trainer.triplets.writers import ask_of
+from ip2p.trainer.triplets.questions import ask_of
 
 TEXTS = ["a cat on a sofa", "Ein Mädchen im Café", "a dog in the snow"]
 

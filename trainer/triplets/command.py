@@ -6,10 +6,9 @@ With --finetune the file holds the settings of a fine-tuning of a language model
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -20,14 +19,16 @@ from ...ip2p_core.errors import ServerError
 from ...ip2p_core.pair_store.durable_files import remove_parts
 from ..argument_parser import ArgumentParser
 from ..run_record import write_run_record
+from ..text_log import TextLog, say
 from .captions import Caption, read_captions
 from .check import check_file
 from .config import TripletsConfig
 from .finetune import FinetuneConfig, finetune
 from .journal import Journal
 from .moderation import Moderator, load_moderator
+from .questions import prompt_of
 from .run import TRIPLETS, Progress, ask, check_identity, write_results
-from .writers import ServerWriter, TransformersWriter, Writer, prompt_of, server_of, write_by_grammar
+from .writers import ServerWriter, TransformersWriter, Writer, server_of, write_by_grammar
 
 LOG_SECONDS = 5.0
 BYTES_PER_TOKEN = 4
@@ -55,11 +56,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     source = read_captions(Path(config.captions), config.column, config.url_column, config.near_captions)
     captions = source.captions[config.first : config.first + config.count if config.count else None]
     left_out = ", ".join(f"{count} {name}" for name, count in source.counts().items() if count)
-    _say(f"{len(captions)} captions{f'; left out: {left_out}' if left_out else ''}.")
+    say(f"{len(captions)} captions{f'; left out: {left_out}' if left_out else ''}.")
     for one in source.malformed[:5]:
-        _say(f"line {one.line}: {one.reason}")
+        say(f"line {one.line}: {one.reason}")
     if options.dry_run:
-        _say(_estimate(config, captions))
+        say(_estimate(config, captions))
         return 0
     return _run(config, source, captions)
 
@@ -72,14 +73,14 @@ def _run(config: TripletsConfig, source: Any, captions: list[Caption]) -> int:
         write_run_record(output, config)
         moderator = load_moderator(config.moderation, server_of(config) if config.moderation == "server" else None)
         writer = _writer(config, moderator, stop)
-        log = _Log(output / "log.txt")
+        log = TextLog(output, LOG_SECONDS, is_first_shown=False)
+        known = {entry.key: entry for entry in journal.entries()}
         failure: ServerError | None = None
         try:
-            progress = ask(config, captions, journal, writer, moderator, log.report, stop.is_set)
+            progress = ask(config, captions, known, journal, writer, moderator, _reporter(log), stop.is_set)
             log.write(f"{progress.describe()}.")
         except ServerError as error:  # what has come is of use all the same
             failure = error
-        known = {entry.key: entry for entry in journal.entries()}
         report = write_results(config, source, captions, known, moderator)
     faults = ", ".join(f"{count} {name}" for name, count in report["rejected"].items())
     log.write(f"{report['kept']} triplets in {output / TRIPLETS}{f'; left out: {faults}' if faults else ''}.")
@@ -90,6 +91,18 @@ def _run(config: TripletsConfig, source: Any, captions: list[Caption]) -> int:
     if report["not_asked_yet"]:
         log.write(f"{report['not_asked_yet']} got no answer; run it again. {getattr(writer, 'last_fault', '')}".strip())
     return 1 if report["not_asked_yet"] else 0
+
+
+def _reporter(log: TextLog) -> Callable[[Progress], None]:
+    """Report progress with the rate and the time that is left."""
+    started = time.monotonic()
+
+    def describe(progress: Progress) -> str:
+        rate = progress.num_asked / (time.monotonic() - started)
+        minutes = progress.num_left / max(rate, 1e-9) / 60
+        return f"{progress.describe()}; {rate:.1f} a second, {minutes:.0f} min left"
+
+    return lambda progress: log.report(lambda: describe(progress))
 
 
 def _writer(config: TripletsConfig, moderator: Moderator | None, stop: threading.Event) -> Writer:
@@ -139,31 +152,3 @@ def _estimate(config: TripletsConfig, captions: list[Caption]) -> str:
         f"{text}: about {tokens_in / 1e6:.2f} million tokens of questions and {tokens_out / 1e6:.2f} of answers, "
         f"{hours:.2f} hours at {config.tokens_per_second:g} tokens/s; {priced}."
     )
-
-
-class _Log:
-    """A line every few seconds, into the run folder and on the screen."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._last, self._started, self._first = path, time.monotonic(), time.monotonic(), 0
-
-    def report(self, progress: Progress) -> None:
-        """Write a line, at most one every few seconds."""
-        now = time.monotonic()
-        if now - self._last >= LOG_SECONDS:
-            self._last = now
-            rate = progress.num_asked / (now - self._started)
-            self.write(
-                f"{progress.describe()}; {rate:.1f} a second, {progress.num_left / max(rate, 1e-9) / 60:.0f} min left"
-            )
-
-    def write(self, line: str) -> None:
-        """Write a line to the log and the screen."""
-        with self._path.open("a", encoding="utf-8") as log:
-            log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
-        _say(line)
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from ...ip2p_core.config_file import too_low
 from ...ip2p_core.errors import ConfigError
 from ...ip2p_core.instruction_writer import EDIT_TYPES, TEMPLATE
 from ...ip2p_core.instruction_writer.grammar import RULES
@@ -135,11 +136,7 @@ class TripletsConfig:
             "workers": 1,
             "temperature": 0,
         }
-        mistakes = [
-            f"{name} is {getattr(self, name)}; it must be at least {least}."
-            for name, least in lowest.items()
-            if getattr(self, name) < least
-        ]
+        mistakes = too_low(self, lowest)
         for name in ("near_captions", "near_duplicate", "min_changed", "max_changed", "top_p"):
             if not 0 <= getattr(self, name) <= 1:
                 mistakes.append(f"{name} is {getattr(self, name):g}; it must be from 0 to 1.")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ...ip2p_core.config_file import too_low
 from ...ip2p_core.errors import BadTriplet, ConfigError
 from ...ip2p_core.instruction_writer import TEMPLATE, classify_edit
 from ...ip2p_core.instruction_writer.prompts import (
@@ -24,11 +24,12 @@ from ...ip2p_core.pair_store.durable_files import write_durably
 from ...ip2p_core.randomness import hash64
 from ...ip2p_core.triplet import Triplet, deduplicate, normalise, prompt_id, read_triplets
 from ..run_record import write_run_record
+from ..text_log import say
 from ..transformers_adapter import LanguageModel, Sampling
 from ..trl_adapter import Example, SftSettings, finetune_model
 from .check import STARTER
 from .filters import Limits, find_own_fault
-from .writers import judge_reply
+from .questions import judge_reply
 
 REPORT = "finetune_report.json"
 
@@ -76,19 +77,8 @@ class FinetuneConfig:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        lowest = {
-            "lora_rank": 0,
-            "batch_size": 1,
-            "accumulation": 1,
-            "max_length": 16,
-            "num_answers": 1,
-            "save_steps": 1,
-        }
-        mistakes = [
-            f"{name} is {getattr(self, name)}; it must be at least {least}."
-            for name, least in lowest.items()
-            if getattr(self, name) < least
-        ]
+        lowest = {"lora_rank": 0, "batch_size": 1, "accumulation": 1, "max_length": 16, "num_answers": 1}
+        mistakes = too_low(self, {**lowest, "save_steps": 1})
         if not 0 < self.held_out < 1:
             mistakes.append(f"held_out is {self.held_out:g}; it must be above 0 and below 1.")
         if self.learning_rate <= 0 or self.epochs <= 0:
@@ -132,7 +122,7 @@ def finetune(config: FinetuneConfig, *, is_dry_run: bool = False) -> int:
         raise BadTriplet(f"{path} holds {len(triplets)} different triplets; fine-tuning needs at least 2.")
     training, held_out = split_triplets(triplets, config.held_out, config.seed)
     steps = math.ceil(len(training) / (config.batch_size * config.accumulation)) * config.epochs
-    _say(f"{len(training)} triplets to learn, {len(held_out)} held out; about {steps:.0f} steps.")
+    say(f"{len(training)} triplets to learn, {len(held_out)} held out; about {steps:.0f} steps.")
     if is_dry_run:
         return 0
     output = Path(config.output)
@@ -143,10 +133,10 @@ def finetune(config: FinetuneConfig, *, is_dry_run: bool = False) -> int:
         config.seed, config.save_steps, config.style == "chat", config.device,
     )  # fmt: skip
     learnt, kept = ([_example(config, one) for one in part] for part in (training, held_out))
-    losses = finetune_model(Path(config.base), output, learnt, kept, settings, _say)
+    losses = finetune_model(Path(config.base), output, learnt, kept, settings, say)
     report = {"held_out_loss": losses, **_answers(config, training, held_out)}
     write_durably(output / REPORT, lambda beside: beside.write_text(json.dumps(report, indent=1, ensure_ascii=False)))
-    _say(describe_report(report))
+    say(describe_report(report))
     return 0
 
 
@@ -204,8 +194,3 @@ def _answers(config: FinetuneConfig, training: Sequence[Triplet], held_out: Sequ
         "settings": asdict(config),
         "answers": shown,
     }
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()

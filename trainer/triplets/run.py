@@ -17,7 +17,8 @@ from .config import TripletsConfig
 from .filters import RunFilter, edit_type_of, find_own_fault, find_unsafe
 from .journal import Entry, Journal
 from .moderation import Moderator
-from .writers import Question, Writer, ask_of
+from .questions import Question, ask_of
+from .writers import Writer
 
 TRIPLETS, REJECTED, REPORT, IDENTITY = "triplets.jsonl", "rejected.jsonl", "report.json", "identity.json"
 JUDGED_TOGETHER = 32
@@ -89,6 +90,7 @@ def _short(value: Any) -> str:
 def ask(
     config: TripletsConfig,
     captions: Sequence[Caption],
+    known: dict[tuple[str, int], Entry],
     journal: Journal,
     writer: Writer,
     moderator: Moderator | None,
@@ -100,6 +102,7 @@ def ask(
     Args:
         config: settings of the run.
         captions: of the run.
+        known: answers by (caption id, number); new ones are added.
         journal: gets each answer at once.
         writer: answers.
         moderator: judges captions, which are not asked if they are unsafe.
@@ -109,13 +112,14 @@ def ask(
     Returns:
         What was done.
     """
-    known = {entry.key for entry in journal.entries()}
     wanted = [(caption, index) for caption in captions for index in range(config.edits_per_caption)]
     missing = [(caption, index) for caption, index in wanted if (caption.id, index) not in known]
     progress = Progress(num_known=len(wanted) - len(missing), num_left=len(missing))
 
     def take(entry: Entry) -> None:
-        journal.add(entry._replace(moderated_by=config.moderation))
+        entry = entry._replace(moderated_by=config.moderation)
+        journal.add(entry)
+        known[entry.key] = entry
         progress.add(entry)
         report(progress)
 

@@ -4,98 +4,27 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
-from ...ip2p_core.errors import BadTriplet, ConfigError, Ip2pError, ServerError
-from ...ip2p_core.instruction_writer import InstructionServer, ServerSettings, parse_reply, write_edit
+from ...ip2p_core.errors import ConfigError, Ip2pError, ServerError
+from ...ip2p_core.instruction_writer import InstructionServer, ServerSettings, write_edit
 from ...ip2p_core.instruction_writer.client import Reply, from_environment
-from ...ip2p_core.instruction_writer.prompts import Edit, base_prompt, fill_template, is_identity
-from ...ip2p_core.randomness import hash64
+from ...ip2p_core.instruction_writer.prompts import Edit
 from ..transformers_adapter import LanguageModel, Sampling
-from .captions import Caption
 from .config import TripletsConfig
 from .filters import find_unsafe
 from .journal import Entry
 from .moderation import Moderator
+from .questions import Question, Trial
 
 MOST_FAILURES = 20
 """Questions in a row that a server may fail before the run ends."""
 
 
-class Question(NamedTuple):
-    """One edit that is to be written."""
-
-    caption: Caption
-    number: int
-    seed: int
-
-    def entry(
-        self,
-        edit: Edit | None,
-        fault: str = "",
-        edit_type: str = "",
-        num_tries: int = 1,
-        tokens: tuple[int, int] = (0, 0),
-    ) -> Entry:
-        """Say what came of it."""
-        texts = (edit.instruction, edit.edited_caption) if edit else ("", "")
-        caption = self.caption.text or (edit.caption if edit else "")
-        return Entry(
-            self.caption.id,
-            self.number,
-            caption,
-            *texts,
-            fault,
-            edit_type,
-            num_tries,
-            *tokens,
-            self.seed,
-            self.caption.url,
-        )
-
-
 Writer = Callable[[Iterable[Question]], Iterator[Entry]]
 """Answers questions, in any order."""
-
-
-def ask_of(caption: Caption, number: int, seed: int) -> Question:
-    """Make a question; its seed is a pure function of run, caption and number."""
-    return Question(caption, number, hash64(seed, caption.id, number))
-
-
-def prompt_of(config: TripletsConfig, caption: Caption) -> str:
-    """The question as a language model gets it."""
-    if config.style == "completion":
-        return base_prompt(caption.text)
-    return fill_template(config.template, caption.text)
-
-
-def judge_reply(text: str, *, is_cut: bool, caption: str, moderator: Moderator | None) -> tuple[Edit | None, str]:
-    """Read an answer.
-
-    Args:
-        text: what the model wrote.
-        is_cut: it reached its longest length.
-        caption: of the original; empty where the model writes it.
-        moderator: judges instruction and edited caption.
-
-    Returns:
-        The edit and "", or what could be read and the fault: "unparsable", "truncated", "empty", "identity" or "unsafe".
-    """
-    try:
-        edit = parse_reply(text)
-    except BadTriplet:
-        return None, "truncated" if is_cut else "unparsable"
-    caption = caption or edit.caption
-    if not (edit.instruction and edit.edited_caption and caption):
-        return edit, "empty"
-    if is_identity(caption, edit.edited_caption):
-        return edit, "identity"
-    return edit, find_unsafe([edit.instruction, edit.edited_caption], moderator)
 
 
 def write_by_grammar(
@@ -152,6 +81,7 @@ class ServerWriter:
         self._closed = threading.Event()
         self._wants_end = is_stopped
         self.last_fault = ""
+        self._given_up: Ip2pError | None = None
         self.server = server_of(config, self._is_stopped)
 
     def _is_stopped(self) -> bool:
@@ -169,20 +99,24 @@ class ServerWriter:
         Raises:
             ServerError: if it fails many questions in a row.
         """
-        waiting, lock = iter(questions), threading.Lock()
+        waiting, lock, num_failures = iter(questions), threading.Lock(), 0
         answered: queue.Queue[Entry | Ip2pError | None] = queue.Queue()
 
         def work() -> None:
+            nonlocal num_failures
             try:
                 while not self._is_stopped():
                     with lock:
                         question = next(waiting, None)
                     if question is None:
                         break
-                    try:
-                        answered.put(self._answer(question))
-                    except Ip2pError as error:
-                        answered.put(error)
+                    result = self._try(question)
+                    answered.put(result)
+                    with lock:
+                        num_failures = 0 if isinstance(result, Entry) else num_failures + 1
+                        if num_failures >= MOST_FAILURES and not self._is_stopped():
+                            self._given_up = result if isinstance(result, Ip2pError) else None
+                            self._closed.set()
             except Ip2pError as error:  # of the moderation, which judges captions as they are taken
                 answered.put(error)
             finally:
@@ -197,39 +131,35 @@ class ServerWriter:
             self._closed.set()
 
     def _collect(self, answered: queue.Queue[Entry | Ip2pError | None], num_left: int) -> Iterator[Entry]:
-        num_failures = 0
         while num_left:
             result = answered.get()
             if result is None:
                 num_left -= 1
             elif isinstance(result, Entry):
-                num_failures = 0
                 yield result
-            elif not self._is_stopped():
-                num_failures += 1
+            elif not self._wants_end():
                 self.last_fault = str(result)
-                if num_failures >= MOST_FAILURES:
-                    raise result
+        if self._given_up is not None:
+            raise self._given_up
+
+    def _try(self, question: Question) -> Entry | Ip2pError:
+        try:
+            return self._answer(question)
+        except Ip2pError as error:
+            return error
 
     def _answer(self, question: Question) -> Entry:
-        caption, used = question.caption, (0, 0)
-        edit, fault = None, ""
-        for attempt in range(self._config.num_tries):
-            reply = self._ask(question, attempt)
-            used = (used[0] + reply.prompt_tokens, used[1] + reply.completion_tokens)
-            edit, fault = judge_reply(reply.text, is_cut=reply.is_cut, caption=caption.text, moderator=self._moderator)
-            if not fault:
-                break
-        return question.entry(edit, fault, num_tries=attempt + 1, tokens=used)
+        trial = Trial(question, self._config, self._moderator)
+        while (entry := trial.take(self._ask(trial))) is None:
+            pass
+        return entry
 
-    def _ask(self, question: Question, attempt: int) -> Reply:
-        caption = question.caption
+    def _ask(self, trial: Trial) -> Reply:
+        caption = trial.question.caption
         picture = Path(caption.image) if self._config.see_pictures and caption.image else None
         if picture is not None and not picture.is_file():
             raise ServerError(f"The picture {picture} is not there. Check the column of the pictures.")
-        seed = hash64(question.seed, "try", attempt)
-        wants_caption = not caption.text
-        return self.server.ask(prompt_of(self._config, caption), seed=seed, image=picture, wants_caption=wants_caption)
+        return self.server.ask(trial.prompt, seed=trial.seed, image=picture, wants_caption=not caption.text)
 
 
 class TransformersWriter:
@@ -238,12 +168,11 @@ class TransformersWriter:
     Args:
         config: settings of the run.
         moderator: judges instruction and edited caption.
-        model: the model; loaded from the settings by default.
     """
 
-    def __init__(self, config: TripletsConfig, moderator: Moderator | None, model: LanguageModel | None = None) -> None:
+    def __init__(self, config: TripletsConfig, moderator: Moderator | None) -> None:
         self._config, self._moderator = config, moderator
-        self._model = model or LanguageModel(
+        self._model = LanguageModel(
             Path(config.model), config.device, config.dtype, Path(config.adapter) if config.adapter else None
         )
         self._sampling = Sampling(config.temperature, config.top_p, config.frequency_penalty, config.max_tokens)
@@ -258,24 +187,19 @@ class TransformersWriter:
             Entry: One for each question.
         """
         waiting = iter(questions)
-        again: deque[tuple[Question, int, tuple[int, int]]] = deque()
-        while batch := self._next_batch(waiting, again):
-            prompts = [prompt_of(self._config, question.caption) for question, _, _ in batch]
-            seeds = [hash64(question.seed, "try", attempt) for question, attempt, _ in batch]
+        again: list[Trial] = []
+        while True:
+            fresh = islice(waiting, self._config.batch_size - len(again))
+            batch = [*again, *(Trial(one, self._config, self._moderator) for one in fresh)]
+            if not batch:
+                return
             is_chat = self._config.style == "chat"
+            prompts, seeds = [trial.prompt for trial in batch], [trial.seed for trial in batch]
             replies = self._model.complete(prompts, seeds, self._sampling, is_chat=is_chat)
-            for (question, attempt, used), reply in zip(batch, replies, strict=True):
-                used = (used[0] + reply.prompt_tokens, used[1] + reply.completion_tokens)
-                caption = question.caption.text
-                edit, fault = judge_reply(reply.text, is_cut=reply.is_cut, caption=caption, moderator=self._moderator)
-                if fault and attempt + 1 < self._config.num_tries:
-                    again.append((question, attempt + 1, used))
+            again = []
+            for trial, reply in zip(batch, replies, strict=True):
+                entry = trial.take(reply)
+                if entry is None:
+                    again.append(trial)
                 else:
-                    yield question.entry(edit, fault, num_tries=attempt + 1, tokens=used)
-
-    def _next_batch(
-        self, waiting: Iterator[Question], again: deque[tuple[Question, int, tuple[int, int]]]
-    ) -> list[tuple[Question, int, tuple[int, int]]]:
-        batch = [again.popleft() for _ in range(min(len(again), self._config.batch_size))]
-        batch += [(one, 0, (0, 0)) for one in islice(waiting, self._config.batch_size - len(batch))]
-        return batch
+                    yield entry
