@@ -116,7 +116,7 @@ class PairGenerator:
         if not all(self._is_done(name, writer) for name in missing):
             raise PairStoreError(f"Finished pairs in {spool.folder} come back damaged. Check the disk, and run again.")
         writer.save()
-        spool.drop(spool.units())
+        spool.clear()
         return progress
 
     def _make(

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from ..ip2p_core.errors import PairStoreError
 from ..ip2p_core.pair_record import ImageBytes, PairRecord
 from ..ip2p_core.pair_store import Candidate, Unit
-from ..ip2p_core.pair_store.durable_files import write_durably
+from ..ip2p_core.pair_store.durable_files import remove_parts, write_durably
 from ..ip2p_core.pair_store.ledger import unit_rows
 from ..ip2p_core.pair_store.parquet_files import count_rows, iterate_rows, write_rows
 from ..ip2p_core.pair_store.schema import LEDGER_SCHEMA, SHARD_SCHEMA, scores_of, to_record, to_row
@@ -37,8 +37,7 @@ class Spool:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         if not is_shared:
-            for part in folder.glob(".*.part"):
-                part.unlink()
+            remove_parts(folder)
         self._units: set[Unit] = set()
         self.refresh()
 
@@ -106,6 +105,11 @@ class Spool:
         """Forget units that are in the dataset."""
         for unit in units:
             self._remove(unit)
+
+    def clear(self) -> None:
+        """Forget all units, and what killed workers left; for the end of a run, when nobody writes any more."""
+        self.drop(self.units())
+        remove_parts(self.folder)
 
     def _remove(self, unit: Unit) -> None:
         for kind in ("ledger", "pairs"):  # without its ledger a unit is not there
