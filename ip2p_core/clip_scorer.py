@@ -55,7 +55,8 @@ class CLIPScorer:
         load_weights(model, state, name)
         self.model = model.float().eval().requires_grad_(False).to(self.device)
         self._mean, self._std = (value.to(self.device) for value in _statistics(config, name))
-        self.image_size = self.model.visual.image_size
+        size = self.model.visual.image_size  # a number for ResNets, height and width for the others
+        self.image_size: tuple[int, int] = (size, size) if isinstance(size, int) else tuple(size)
         self.context_length = int(config.model_cfg["text_cfg"].get("context_length", CONTEXT_LENGTH))
 
     @classmethod
@@ -92,9 +93,10 @@ class CLIPScorer:
             raise BadImage(
                 f"The pictures have values from {low:.3g} to {high:.3g}; CLIP scores need them within 0 and 1."
             )
-        return self._embed(self.model.encode_image, list(torch.split(images, batch_size)), self._prepare)
+        return self._embed(self.model.encode_image, list(torch.split(images, batch_size)), self.prepare)
 
-    def _prepare(self, images: Tensor) -> Tensor:
+    def prepare(self, images: Tensor) -> Tensor:
+        """Resize and normalise pictures [B, H, W, 3] in [0, 1] as the model reads them; gradients pass through."""
         pixels = images.to(self.device).float().movedim(-1, 1)
         pixels = torch.nn.functional.interpolate(pixels, self.image_size, mode="bicubic", align_corners=False)
         return (pixels - self._mean) / self._std

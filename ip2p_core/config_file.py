@@ -6,9 +6,9 @@ import json
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin
 
 from .errors import ConfigError
 
@@ -78,9 +78,15 @@ def build_config(kind: type[_Config], record: Mapping[str, Any]) -> _Config:
                 mistakes.append(f"The setting {name!r} is missing.")
         elif not _fits(record[name], hints[name]):
             mistakes.append(f"The setting {name!r} is {record[name]!r}; {_describe(hints[name])} is needed.")
+    values = {}
+    for name, value in record.items():
+        try:
+            values[name] = _convert(value, hints[name]) if name in known else None
+        except ConfigError as error:
+            mistakes.append(f"In {name}: {error}")
     if mistakes:
         raise ConfigError(*mistakes)
-    return kind(**{name: _convert(value, hints[name]) for name, value in record.items()})
+    return kind(**values)
 
 
 def too_low(config: object, lowest: Mapping[str, float]) -> list[str]:
@@ -129,6 +135,8 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, dict) and all(_fits(k, key) and _fits(v, item) for k, v in value.items())
     if get_origin(hint) is list:
         return isinstance(value, list) and all(_fits(one, get_args(hint)[0]) for one in value)
+    if is_dataclass(hint):
+        return isinstance(value, dict)
     if hint is float:
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     if hint is int:
@@ -139,7 +147,12 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _convert(value: Any, hint: Any) -> Any:
-    return float(value) if hint is float else value
+    """Make floats of whole numbers, and records of a dataclass; what does not fit stays, as it is a mistake already."""
+    if get_origin(hint) is list and isinstance(value, list):
+        return [_convert(one, get_args(hint)[0]) for one in value]
+    if is_dataclass(hint) and isinstance(value, dict):
+        return build_config(cast("type[Any]", hint), value)
+    return float(value) if hint is float and isinstance(value, int) else value
 
 
 def _describe(hint: Any) -> str:
@@ -151,5 +164,7 @@ def _describe(hint: Any) -> str:
         return "an object"
     if get_origin(hint) is list:
         return f"a list, each {_describe(get_args(hint)[0])},"
+    if is_dataclass(hint):
+        return "an object of settings"
     names = {float: "a number", int: "a whole number", str: "text", bool: "true or false", type(None): "null"}
     return names.get(hint, str(hint))

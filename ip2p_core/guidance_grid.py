@@ -19,7 +19,7 @@ from .image_tensor import to_pil
 from .score_plot import FAINT, INK, PAPER, load_font
 
 CELL, GAP, LEFT, TOP, LINE = 256, 6, 96, 22, 17
-PLOT_SIZE, PLOT_MARGINS = (640, 460), (64, 34, 150, 46)  # left, top, right, bottom
+PLOT_AREA, PLOT_MARGINS = (560, 400), (64, 34, 30, 46)  # left, top, right (the names come there too), bottom
 COLOURS = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233), (90, 90, 90))
 """Told apart by colour-blind eyes too (Okabe and Ito)."""
 
@@ -115,9 +115,12 @@ def draw_tradeoff(
     points = [one for some in finite.values() for one in some]
     if not points:
         raise ConfigError("There is nothing to plot: no score is a number. Check captions and scorer.")
-    (width, height), (left, top, right, bottom) = PLOT_SIZE, PLOT_MARGINS
-    picture = Image.new("RGB", PLOT_SIZE, PAPER)
-    draw, font = ImageDraw.Draw(picture), load_font()
+    font = load_font()
+    left, top, right, bottom = PLOT_MARGINS
+    right += round(max(font.getlength(name) for name in finite))
+    width, height = left + PLOT_AREA[0] + right, top + PLOT_AREA[1] + bottom
+    picture = Image.new("RGB", (width, height), PAPER)
+    draw = ImageDraw.Draw(picture)
     x_low, x_high = _range([one.x for one in points])
     y_low, y_high = _range([one.y for one in points])
 

@@ -199,3 +199,26 @@ def build_clip(model_cfg: Mapping[str, Any], name: str) -> Any:
             f"open_clip {open_clip.__version__} cannot build the architecture of {name} ({error}). Update "
             "open_clip_torch, or choose another model."
         ) from None
+
+
+def encode_with_tokens(model: Any, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Encode pictures; gradients pass through.
+
+    Args:
+        model: an open_clip model.
+        pixels: [B, 3, H, W], prepared for the model.
+
+    Returns:
+        Features [B, D], not normalised, and the tokens [B, T, C] before the last block, the one of the class first; None
+        where the image tower is no vision transformer of open_clip's own.
+    """
+    transformer = getattr(model.visual, "transformer", None)
+    if transformer is None:
+        return model.encode_image(pixels), None
+    seen: list[Tensor] = []
+    hook = transformer.resblocks[-1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    try:
+        features = model.encode_image(pixels)
+    finally:
+        hook.remove()
+    return features, seen[0] if getattr(transformer, "batch_first", False) else seen[0].transpose(0, 1)

@@ -17,6 +17,7 @@ COMMANDS = {
     "triplets": (".triplets.command", "write instructions and edited captions for captions"),
     "pairs": (".pairs_command", "make a dataset of pairs from triplets of texts"),
     "train": (".train_command", "train a model that edits by instruction on a dataset of pairs"),
+    "evaluate": (".evaluation.command", "measure editors and baselines on examples, with plots and one page"),
     "export": (".export_command", "write a model in another layout or number format, or make any model an editor"),
     "dataset": (".dataset_command", "check, review, export and import datasets of pairs"),
     "train-embedded": (".embedded.command", "train the embedded editor again"),

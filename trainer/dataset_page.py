@@ -5,20 +5,17 @@ A ticked pair is rejected. The button downloads a list, which `ip2p dataset appl
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 import itertools
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from PIL import Image
-
-from ..ip2p_core.pair_record import ImageHandle, PairRecord, PairScores
+from ..ip2p_core.pair_record import PairRecord, PairScores
 from ..ip2p_core.pair_store import PairStore
 from ..ip2p_core.pair_store.durable_files import write_durably
 from ..ip2p_core.pair_store.review import LIST_FORMAT
+from .page_parts import picture_tag
 
 SORTS = ("stored", *PairScores._fields)
 _HEAD = """<!doctype html>
@@ -100,7 +97,8 @@ def _sorted(records: Iterable[PairRecord], sort: str) -> Iterator[PairRecord]:
 def _article(record: PairRecord, size: int) -> str:
     texts = record.triplet
     pictures = "".join(
-        _img(handle, name, size) for handle, name in ((record.original, "before"), (record.edited, "after"))
+        picture_tag(handle.picture(), name, size)
+        for handle, name in ((record.original, "before"), (record.edited, "after"))
     )
     scores = "no scores"
     if record.scores is not None:
@@ -115,12 +113,3 @@ def _article(record: PairRecord, size: int) -> str:
         f'<p><label><input type="checkbox" data-prompt="{prompt}" data-sample="{record.sample_index}"> reject</label> '
         f"<small>{prompt}/{record.sample_index}, seed {record.seed}{made_by}</small></p></article>\n"
     )
-
-
-def _img(handle: ImageHandle, name: str, size: int) -> str:
-    picture = handle.picture().convert("RGB")
-    picture.thumbnail((size, size), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    picture.save(buffer, format="JPEG", quality=88)
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img alt="{name}" width="{picture.width}" height="{picture.height}" src="data:image/jpeg;base64,{data}">'

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..ip2p_core.errors import BadImageSize
-from ..ip2p_core.guidance import guide_text
 from ..ip2p_core.open_clip_adapter import token_strings
 from ..ip2p_core.pair_generation import (
     PairDraw,
@@ -27,13 +25,11 @@ from ..ip2p_core.pair_generation import (
 from ..ip2p_core.prompt_alignment import Caption
 from ..ip2p_core.randomness import StepNoise, start_noise
 from ..ip2p_core.sampling import sample, start_sample
-from ..ip2p_core.schedule import is_full_denoise, make_sigmas, output_to_denoised, scale_model_input
+from ..ip2p_core.schedule import is_full_denoise, make_sigmas
 from ..ip2p_core.triplet import Triplet
-from .edit_backend import Editor, TextCondition, added_conditions
+from .edit_backend import Editor
 from .pair_attention import PairAttention, share_attention
-
-BRANCHES = (True, False)
-"""Conditional, then unconditional, in one call of the network."""
+from .text_denoiser import BRANCHES, TextDenoiser
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +122,8 @@ class PairBatch:
         scales = [draws[row.draw].text_guidance_scale for row in self._rows]
         size = (sampling.height, sampling.width)
         captions = row_captions(self._rows, triplets)
-        self._denoise = _PairDenoiser(model, self._pair, scales, captions, size, len(self.sigmas) - 1)
+        text = TextDenoiser(model, scales, captions, size)
+        self._denoise = _PairDenoiser(text, self._pair, len(self.sigmas) - 1)
 
     @torch.inference_mode()
     def run(self, until: int) -> None:
@@ -203,30 +200,10 @@ def latent_shape(model: Editor, sampling: PairSampling) -> tuple[int, int, int]:
 class _PairDenoiser:
     """The guided denoised prediction of a batch of pairs."""
 
-    def __init__(
-        self,
-        model: Editor,
-        pair: PairAttention,
-        scales: Sequence[float],
-        captions: Sequence[str],
-        size: tuple[int, int],
-        num_steps: int,
-    ) -> None:
-        self.model, self.pair, self.num_steps = model, pair, num_steps
-        self.scales = torch.tensor(scales, device=model.device)
-        texts: list[TextCondition] = [model.text.encode(captions), model.text.encode([""] * len(captions))]
-        self.embeds = torch.cat([text.embeds for text in texts]).to(model.dtype)
-        self.added: Any = added_conditions(texts, size, model.dtype)
+    def __init__(self, text: TextDenoiser, pair: PairAttention, num_steps: int) -> None:
+        self._text, self._pair, self._num_steps = text, pair, num_steps
 
     def __call__(self, x: Tensor, sigma: Tensor, step: int) -> Tensor:
         """Predict [B, 4, h, w]."""
-        model = self.model
-        self.pair.start_call(step, self.num_steps, BRANCHES, x.device)
-        network_input = scale_model_input(x, sigma).repeat(len(BRANCHES), 1, 1, 1).to(model.dtype)
-        if model.is_channels_last:
-            network_input = network_input.contiguous(memory_format=torch.channels_last)
-        t = model.schedule.network_time(sigma)
-        output = model.unet(network_input, t, self.embeds, added_cond_kwargs=self.added, return_dict=False)[0]
-        outputs = output.to(x.dtype).chunk(len(BRANCHES))
-        cond, uncond = (output_to_denoised(one, x, sigma, model.config.prediction_type) for one in outputs)
-        return guide_text(cond, uncond, self.scales)
+        self._pair.start_call(step, self._num_steps, BRANCHES, x.device)
+        return self._text(x, sigma, step)

@@ -1,9 +1,9 @@
-"""Language models of transformers: the only file that knows them.
+"""Language and vision models of transformers: the only file that knows them.
 
 Sampling adds Gumbel noise to the logits and takes the largest, which draws from the same distribution as the usual way
 (Gumbel 1954; "Gumbel-max trick"); the noise of a row depends on its own seed alone, so that an answer is the same in every batch.
 
-Shapes: B texts, L tokens, V words of the vocabulary.
+Shapes: B texts or pictures, L tokens, V words of the vocabulary, D length of a feature, H W in pixels.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch import Tensor
 from ..ip2p_core.errors import CheckpointError, ConfigError
 from ..ip2p_core.instruction_writer.client import Reply
 from ..ip2p_core.instruction_writer.prompts import TEXT_END
+from ..ip2p_core.picture_metrics import centre_crop, fit_shorter_side
 from ..ip2p_core.randomness import generator
 from .diffusers_adapter import choose_device
 from .peft_adapter import add_lora_folder
@@ -138,3 +139,82 @@ def _cut_tail(logits: Tensor, top_p: float) -> Tensor:
     ordered, places = logits.sort(dim=1, descending=True)
     before = ordered.softmax(1).cumsum(1) - ordered.softmax(1)
     return logits.masked_fill((before >= top_p).gather(1, places.argsort(1)), -torch.inf)
+
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+LONGEST_SIDE = 480
+
+
+class VisionEncoder:
+    """A vision transformer such as DINO (Caron et al. 2021, arXiv:2104.14294), for likeness of pictures.
+
+    Args:
+        folder: of the model, as transformers saves it, for instance facebook/dino-vits16.
+        device: "auto", or as torch names it.
+
+    Raises:
+        CheckpointError: if the folder holds no vision transformer.
+    """
+
+    def __init__(self, folder: Path, device: str = "auto") -> None:
+        from transformers import AutoModel  # heavy
+
+        if not folder.is_dir():
+            raise CheckpointError(f"The vision model {folder} is no folder. Give the folder of facebook/dino-vits16.")
+        try:
+            model: Any = AutoModel.from_pretrained(folder, local_files_only=True)
+        except (OSError, ValueError, KeyError) as error:
+            raise CheckpointError(f"{folder} holds no vision model that transformers reads ({error}).") from None
+        keys = [module for name, module in model.named_modules() if name.endswith(("k_proj", "attention.key"))]
+        if not keys or not hasattr(model.config, "image_size"):
+            raise CheckpointError(
+                f"{folder} is no vision transformer with keys. Give the folder of facebook/dino-vits16."
+            )
+        self.name, self.image_size = folder.name, int(model.config.image_size)
+        self.model = model.to(choose_device(device)).float().eval()
+        self._key = keys[-1]
+
+    @torch.inference_mode()
+    def embed(self, images: Tensor) -> Tensor:
+        """Turn pictures into features of the first token, as MagicBrush's program does: resize 256/224, middle, ImageNet.
+
+        Args:
+            images: [B, H, W, 3] in [0, 1].
+
+        Returns:
+            [B, D] of length 1.
+        """
+        pixels = centre_crop(images, self.image_size, round(self.image_size * 256 / 224))
+        features = self.model(self._normalise(pixels)).last_hidden_state[:, 0]
+        return torch.nn.functional.normalize(features, dim=1).cpu()
+
+    @torch.inference_mode()
+    def self_similarity(self, image: Tensor) -> Tensor:
+        """Cosines between the last layer's keys of all places of a picture: its structure (Tumanyan et al. 2022).
+
+        As PIE-Bench's program does, the picture is normalised on 0 to 255 with the means of 0 to 1: its numbers depend on it.
+
+        Args:
+            image: [H, W, 3] in [0, 1]; its shorter side is resized to the model's size.
+
+        Returns:
+            [L, L], with the first token.
+        """
+        width, height = fit_shorter_side(image.shape[1], image.shape[0], self.image_size, LONGEST_SIDE)
+        pixels = image.movedim(-1, 0)[None] * 255.0
+        pixels = torch.nn.functional.interpolate(pixels, (height, width), mode="bilinear", antialias=True)
+        seen: list[Tensor] = []
+        hook = self._key.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+        try:
+            self.model(self._normalise(pixels.movedim(1, -1)), interpolate_pos_encoding=True)
+        finally:
+            hook.remove()
+        keys = seen[0][0]
+        lengths = keys.norm(dim=1, keepdim=True)
+        cosines: Tensor = (keys @ keys.T) / (lengths @ lengths.T).clamp(min=1e-8)
+        return cosines.cpu()
+
+    def _normalise(self, images: Tensor) -> Tensor:
+        mean, std = (torch.tensor(value).view(1, 3, 1, 1) for value in (IMAGENET_MEAN, IMAGENET_STD))
+        normalised: Tensor = ((images.movedim(-1, 1) - mean) / std).to(self.model.device)
+        return normalised

@@ -65,6 +65,15 @@ def pair_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def eval_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("eval_models")
+    tiny.tiny_editor(folder / "editor_a.safetensors", prediction_type="v")
+    tiny.tiny_editor(folder / "generator_a.safetensors", in_channels=4, prediction_type="v")
+    tiny_clip.tiny_scorer(folder / "clip_a.safetensors")
+    return folder
+
+
 def make_workplace(folder: Path, models: Path) -> Path:
     (folder / "models").symlink_to(models)
     return folder

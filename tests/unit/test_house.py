@@ -18,7 +18,17 @@ ROOT = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 FOLDERS = ("ip2p_core", "nodes", "trainer", "tests", "benchmarks")
 SOURCES = [ROOT / "__init__.py", *(path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py")))]
-BACKENDS = {"comfy", "comfy_api", "folder_paths", "diffusers", "transformers", "accelerate", "ray", "open_clip"}
+BACKENDS = {
+    "comfy",
+    "comfy_api",
+    "folder_paths",
+    "diffusers",
+    "transformers",
+    "accelerate",
+    "ray",
+    "open_clip",
+    "torchmetrics",
+}
 
 
 def test_core_loads_no_host_and_no_backend():

@@ -6,14 +6,12 @@ is asked again that was answered, whether its answer was of use or not.
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from ...ip2p_core.errors import PairStoreError
-from ...ip2p_core.pair_store.durable_files import WriterLock, describe_write_error
+from ..line_journal import LineJournal
 
 NAME = "journal.jsonl"
 
@@ -56,11 +54,8 @@ class Journal:
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        self._lines = LineJournal(folder, NAME)
         self._path = folder / NAME
-        self._lock = WriterLock(folder)
-        self._lock.acquire()
-        self._opened: IO[bytes] | None = None
 
     def __enter__(self) -> Journal:
         return self
@@ -70,12 +65,7 @@ class Journal:
 
     def close(self) -> None:
         """Wait until everything is on the disk, and let others write."""
-        if self._opened is not None:
-            self._opened.flush()
-            os.fsync(self._opened.fileno())
-            self._opened.close()
-            self._opened = None
-        self._lock.release()
+        self._lines.close()
 
     def entries(self) -> Iterator[Entry]:
         """Read what is known; a half line at the end is cut off.
@@ -86,21 +76,13 @@ class Journal:
         Raises:
             PairStoreError: if a line before the last one is damaged.
         """
-        if not self._path.exists():
-            return
-        whole = 0
-        with self._path.open("r+b") as opened:
-            for number, line in enumerate(opened, 1):
-                if not line.endswith(b"\n"):
-                    break
-                try:
-                    yield Entry(**json.loads(line))
-                except (ValueError, TypeError) as error:
-                    raise PairStoreError(
-                        f"Line {number} of {self._path} is damaged ({error}). Delete that line; its caption is asked again."
-                    ) from None
-                whole += len(line)
-            opened.truncate(whole)
+        for number, record in enumerate(self._lines.records(), 1):
+            try:
+                yield Entry(**record)
+            except TypeError as error:
+                raise PairStoreError(
+                    f"Line {number} of {self._path} is damaged ({error}). Delete that line; its caption is asked again."
+                ) from None
 
     def add(self, entry: Entry) -> None:
         """Write one line, at once: it survives the death of this process.
@@ -112,10 +94,4 @@ class Journal:
             PairStoreError: if the disk is full or the file cannot be written; what was there is whole.
         """
         record: dict[str, Any] = {name: value for name, value in entry._asdict().items() if value not in ("", 0)}
-        record = {"caption_id": entry.caption_id, "number": entry.number, "caption": entry.caption, **record}
-        try:
-            if self._opened is None:
-                self._opened = self._path.open("ab", buffering=0)
-            self._opened.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
-        except OSError as error:
-            raise PairStoreError(describe_write_error(self._path, error)) from None
+        self._lines.add({"caption_id": entry.caption_id, "number": entry.number, "caption": entry.caption, **record})

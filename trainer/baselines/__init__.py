@@ -1,0 +1,1 @@
+"""Other ways to edit a picture by text, to compare with."""

@@ -1,0 +1,1 @@
+"""Measuring editors: examples, systems, metrics, and a report with pictures."""
