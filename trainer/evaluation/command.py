@@ -18,6 +18,7 @@ from .metrics import Metrics
 from .plots import describe
 from .report import PAGE, write_report
 from .run import PICTURES, SCORES, Evaluation, num_edits
+from .vision_judge import VisionJudge
 
 LOG_SECONDS = 5.0
 SHOWN = ("directional", "image", "instruction_match", "l1", "l1_outside", "target_l1")
@@ -46,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name, reason in metrics.skipped.items():
             say(f"Not measured: {name} ({reason}).")
         log = TextLog(output, LOG_SECONDS, is_first_shown=False)
-        run = Evaluation(config, found.examples, metrics, journal, lambda one: log.report(one.describe))
+        judge = VisionJudge(config) if config.judge else None
+        run = Evaluation(config, found.examples, metrics, journal, lambda one: log.report(one.describe), judge)
         rows = run.run()
         log.write(f"{run.progress.describe()}.")
         record = write_report(config, found, metrics, rows, package_versions("torchmetrics"))

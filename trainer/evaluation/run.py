@@ -23,6 +23,7 @@ from .config import EvaluateConfig, Setting, SystemConfig, identity_of
 from .examples import Example
 from .metrics import Metrics, Scores
 from .systems import System, digest_of, load_system
+from .vision_judge import VisionJudge
 
 PICTURES, SCORES, IDENTITY = "pictures", "scores.jsonl", "system.json"
 
@@ -117,6 +118,7 @@ class Evaluation:
         metrics: what is measured.
         journal: of the scores.
         report: called whenever something is done.
+        judge: marks edits too; None for none.
     """
 
     config: EvaluateConfig
@@ -124,6 +126,7 @@ class Evaluation:
     metrics: Metrics
     journal: LineJournal
     report: Callable[[Progress], object]
+    judge: VisionJudge | None = None
 
     def __post_init__(self) -> None:
         self.folder = Path(self.config.output)
@@ -193,9 +196,12 @@ class Evaluation:
         if missing:
             originals = torch.stack([row.example.image.tensor() for row in missing])
             editeds = torch.stack([load_image(self.folder / row.picture).pixels for row in missing])
-            for row, scores in zip(
-                missing, self.metrics.measure([row.example for row in missing], originals, editeds), strict=True
-            ):
+            examples = [row.example for row in missing]
+            measured = self.metrics.measure(examples, originals, editeds)
+            if self.judge is not None:
+                marks = self.judge.mark(examples, [self.folder / row.picture for row in missing])
+                measured = [scores | more for scores, more in zip(measured, marks, strict=True)]
+            for row, scores in zip(missing, measured, strict=True):
                 self._known[row.key] = scores
                 self.journal.add({"key": row.key, "scores": scores})
         self.progress.num_done += len(rows)
@@ -206,7 +212,7 @@ class Evaluation:
     def _read_known(self) -> dict[tuple[Any, ...], Scores]:
         """Scores of an earlier run, unless they were measured with something else."""
         records = list(self.journal.records())
-        identity = self.metrics.identity()
+        identity = self.metrics.identity() | ({} if self.judge is None else {"judge": self.judge.identity()})
         if not records or records[0].get("identity") != json.loads(json.dumps(identity)):
             self.journal.start_anew()
             self.journal.add({"identity": identity})
