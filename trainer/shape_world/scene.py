@@ -1,15 +1,21 @@
 """Scenes of coloured shapes: what is in a picture, independent of how it is drawn.
 
-A scene is a background colour and one to three objects that do not overlap. Everything random comes from the
-`random.Random` that the caller passes in, so a scene is a pure function of its seed.
+A scene is a background colour and a few objects that do not overlap. Everything random comes from the `random.Random`
+that the caller passes in, so a scene is a pure function of its seed. What is drawn here is the plain world of one to three
+objects; world.py draws from the whole of it.
 """
 
 from __future__ import annotations
 
 import random
 from dataclasses import dataclass, replace
+from typing import Any
+
+from numpy.typing import NDArray
 
 Colour = tuple[int, int, int]
+FloatImage = NDArray[Any]
+"""float32 [H, W, 3] in [0, 1]; masks are [H, W]."""
 
 PALETTE: dict[str, Colour] = {
     "red": (214, 39, 40),
@@ -29,14 +35,22 @@ BACKGROUNDS: dict[str, Colour] = {
     "beige": (226, 206, 170),
 }
 SHAPES = ("circle", "square", "triangle", "star", "heart", "diamond", "hexagon", "cross")
+MATERIALS = ("plain", "stripes", "dots", "checker")
+SIZES = ("small", "large")
+WEATHERS = ("clear", "rain", "snow", "fog", "night")
+MEDIA = ("flat", "outline", "mosaic", "pastel")
 
 HELD_OUT_COMBINATIONS = frozenset(
     {("purple", "star"), ("orange", "circle"), ("cyan", "square"), ("pink", "triangle"), ("green", "heart")}
 )
 """(colour, shape) pairs that never appear in training, neither in an input nor in a target."""
+HELD_OUT_MATERIALS = frozenset({("stripes", "heart"), ("dots", "star"), ("checker", "circle")})
+"""(material, shape) pairs that never appear in training."""
 
 SMALLEST, LARGEST = 0.13, 0.23
 """Range of an object's radius, as a fraction of the picture's side."""
+LARGE_FROM = 0.13
+"""Radius from which on an object is large."""
 
 
 @dataclass(frozen=True)
@@ -49,18 +63,27 @@ class SceneObject:
     y: float
     radius: float
     angle: float = 0.0
+    material: str = "plain"
+
+    @property
+    def size(self) -> str:
+        """One of SIZES."""
+        return SIZES[self.radius >= LARGE_FROM]
 
     def is_held_out(self) -> bool:
         """Say whether a combination occurs that training never sees."""
-        return (self.colour, self.shape) in HELD_OUT_COMBINATIONS
+        pairs = (self.colour, self.shape), (self.material, self.shape)
+        return pairs[0] in HELD_OUT_COMBINATIONS or pairs[1] in HELD_OUT_MATERIALS
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A background colour and its objects, drawn in order."""
+    """A background colour and its objects, drawn in order; and the look of the whole picture."""
 
     background: str
     objects: tuple[SceneObject, ...]
+    weather: str = "clear"
+    medium: str = "flat"
 
     def with_object(self, index: int, changed: SceneObject | None) -> Scene:
         """Replace (or with `None` remove) one object."""
@@ -72,7 +95,7 @@ class Scene:
         return any(o.is_held_out() for o in self.objects)
 
     def caption(self) -> str:
-        """The scene in words, as a text-to-image prompt would have it."""
+        """A scene of the plain world in words, as a text-to-image prompt would have it; world_captions.py says more."""
         things = " and ".join(f"a {o.colour} {o.shape}" for o in self.objects)
         return f"{things} on a {self.background} background" if things else f"an empty {self.background} background"
 
