@@ -20,6 +20,7 @@ COMMANDS = {
     "evaluate": (".evaluation.command", "measure editors and baselines on examples, with plots and one page"),
     "export": (".export_command", "write a model in another layout or number format, or make any model an editor"),
     "dataset": (".dataset_command", "check, review, export and import datasets of pairs"),
+    "proof": (".proof.command", "run the whole chain in the rendered world and write what it shows"),
     "train-embedded": (".embedded.command", "train the embedded editor again"),
     "train-embedded-generator": (".embedded.generator", "train the embedded text-to-image model again"),
     "train-embedded-clip": (".embedded.clip", "train the embedded CLIP again"),

@@ -22,11 +22,12 @@ from torch import Tensor
 from ..ip2p_core.checkpoint import embedded_model_path
 from ..ip2p_core.guidance import GuidanceScales, GuidanceSettings
 from ..ip2p_core.image_size import Extent, fit, working_extent
+from ..ip2p_core.picture_metrics import l1
 from .diffusers_adapter import load_editor
 from .edit import EditSettings, default_settings
 from .edit_backend import Editor
 from .embedded.pictures import HELD_OUT_PHOTOS, open_photo
-from .measure import BATCH, edit_many, l1, round_trip, to_tensor
+from .measure import BATCH, edit_many, round_trip, to_tensor
 from .photo_edits import EFFECTS, WORDINGS, apply_effect, held_out_wording
 from .shape_world.edits import SceneEdit, random_edit
 from .shape_world.judge import nearest_name

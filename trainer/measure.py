@@ -1,4 +1,4 @@
-"""Small measures that tuning and evaluation share: batched edits, round trips, distances on [0, 1]."""
+"""Small measures that tuning and evaluation share: batched edits, round trips."""
 
 from __future__ import annotations
 
@@ -18,11 +18,6 @@ BATCH = 8
 def to_tensor(images: Sequence[Any]) -> Tensor:
     """Stack pictures [H, W, 3] into [B, H, W, 3]."""
     return torch.from_numpy(np.stack(images)).float()
-
-
-def l1(a: Tensor, b: Tensor) -> Tensor:
-    """Mean absolute difference of each picture [B]."""
-    return (a - b).abs().flatten(1).mean(1)
 
 
 @torch.inference_mode()

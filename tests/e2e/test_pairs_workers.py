@@ -17,7 +17,7 @@ from ip2p.tests.e2e.conftest import ENVIRONMENT, command, one_sentence
 from ip2p.tests.e2e.pair_cases import NUM_SAMPLES, assert_same_pictures, ledger, make_config
 from ip2p.trainer.__main__ import main
 
-SLOW = {"num_samples": 12, "steps": 30}
+SLOW = {"num_samples": 12, "steps": 16}
 ENOUGH_SECONDS = 300
 
 

@@ -16,10 +16,11 @@ from torch import Tensor
 
 from ...ip2p_core.checkpoint import read_checkpoint, write_checkpoint
 from ...ip2p_core.guidance import GuidanceScales, GuidanceSettings
+from ...ip2p_core.picture_metrics import l1
 from ..diffusers_adapter import load_editor
 from ..edit import EditSettings, default_settings
 from ..edit_backend import Editor
-from ..measure import edit_many, l1, round_trip, to_tensor
+from ..measure import edit_many, round_trip, to_tensor
 from ..photo_edits import EFFECTS, apply_effect, training_wordings
 from ..shape_world.render import render
 from .pairs import training_scene_edits

@@ -1,0 +1,97 @@
+"""`ip2p proof`: the paper's whole chain in the rendered world, from captions to figures; every stage resumes.
+
+ip2p proof --set output=proof_run                    two processor cores, some hours
+ip2p proof --preset smoke --set output=proof_smoke   a few minutes: checks wiring, not quality
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..argument_parser import ArgumentParser
+from ..run_record import write_run_record
+from ..text_log import TextLog, say
+from .config import PRESETS, VARIANTS, ProofConfig, read_proof_config
+from .findings import sharing_stage
+from .report import write_report
+from .stages import Run, filter_stage, judge_stage, pairs_stage, train_stage, unshared_stage
+from .trials import Scales, ceiling_trials, text2live_stage, trial_stage, tune_stage
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of `ip2p proof`."""
+    parser = ArgumentParser(
+        prog="ip2p proof", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", type=Path, nargs="?", help="JSON file of settings")
+    parser.add_argument("--preset", choices=tuple(PRESETS), help="default: cpu")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done")
+    options = parser.parse_args(argv)
+    preset = [f"preset={options.preset}"] if options.preset else []
+    config = read_proof_config(options.config, [*preset, *options.set])
+    if options.dry_run:
+        say(_plan(config))
+        return 0
+    config.folder.mkdir(parents=True, exist_ok=True)
+    write_run_record(config.folder, config, "matplotlib")
+    log = TextLog(config.folder, 0.0, is_first_shown=True)
+    path = run_all(Run(config, log.write))
+    log.write(f"The report is {path}.")
+    return 0
+
+
+def run_all(run: Run) -> Path:
+    """Do every stage that is missing, and write the report.
+
+    Args:
+        run: the run folder.
+
+    Returns:
+        The README of the report.
+    """
+    config, started = run.config, time.monotonic()
+    first = config.seeds[0]
+    run.stage("pairs", partial(pairs_stage, run, is_shared=True))
+    results: dict[str, Any] = {"filter": run.stage("filter", partial(filter_stage, run))}
+    results["judge"] = run.stage("judge", partial(judge_stage, run))
+    run.stage(f"train_main_{first}", partial(train_stage, run, "main", first))
+    results["tuning"] = run.stage("tuning", partial(tune_stage, run))
+    run.stage("unshared", partial(unshared_stage, run, results["filter"]["kept"]))
+    results["sharing"] = run.stage("sharing", partial(sharing_stage, run))
+    scales = Scales(results["tuning"]["text_scale"], results["tuning"]["image_scale"])
+    trials = []
+    for seed in config.seeds:
+        for variant in config.variants:
+            run.stage(f"train_{variant}_{seed}", partial(train_stage, run, variant, seed))
+        trials += trial_stage(run, seed, scales)  # what is on the disk is not edited again, and variants may be added
+    trials += ceiling_trials(run) + text2live_stage(run)
+    hours = (time.monotonic() - started) / 3600
+    return write_report(run, results, trials, hardware(hours))
+
+
+def hardware(hours: float) -> str:
+    """Say what it ran on and for how long."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} processor cores"
+    return f"it ran on {device} ({platform.machine()}), its last call for {hours:.1f} hours"
+
+
+def _plan(config: ProofConfig) -> str:
+    lines = [
+        f"{config.num_prompts} triplets, {2 * config.num_prompts * config.num_samples} pairs of {config.size} px in "
+        f"{config.pair_steps} steps, a judge trained for {config.judge_seconds:.0f} s,",
+        f"{len(config.variants) * len(config.seeds)} editors of {config.train_steps} steps of {config.batch_size} pairs:",
+        *(f"  {name}: {VARIANTS[name]}" for name in config.variants),
+        f"{3 * config.num_tests} test edits at {len(config.text_scales) + len(config.image_scales)} scales, "
+        f"{len(config.strengths)} strengths of SDEdit; all in {config.output}, the report in {config.report_folder}.",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,158 @@
+"""The settings of `ip2p proof`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ...ip2p_core.config_file import build_config, read_record, too_low
+from ...ip2p_core.errors import ConfigError
+from ..shape_world.world_settings import SMALL, WorldSettings
+
+EDIT_TYPES = ("recolour", "background", "replace")
+"""The edits of the chain; the first two change an attribute, the third a shape."""
+ATTRIBUTE_EDITS = EDIT_TYPES[:2]
+VARIANTS = {
+    "main": "trained on pairs with shared attention, filtered",
+    "unfiltered": "the same without the filter",
+    "unshared": "on pairs without shared attention, the same number of each prompt",
+    "scratch": "on the filtered pairs, but from random weights instead of the generator's",
+    "tenth": "on 10 % of the filtered pairs",
+    "hundredth": "on 1 % of the filtered pairs",
+    "rendered": "on exact renders of the same edits: what these data would give if generated pairs were perfect",
+}
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "cpu": {},
+    "smoke": {
+        "size": 64,
+        "num_prompts": 24,
+        "pair_steps": 2,
+        "judge_seconds": 6.0,
+        "train_steps": 4,
+        "batch_size": 4,
+        "seeds": [0],
+        "num_tests": 6,
+        "num_tuned": 4,
+        "edit_steps": 2,
+        "text_scales": [1, 3],
+        "image_scales": [1, 2],
+        "strengths": [0.5, 0.9],
+        "num_text2live": 1,
+        "text2live_steps": 2,
+        "variants": ["main", "unshared", "rendered"],
+    },
+}
+"""What differs from the defaults, which are those of "cpu"."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProofConfig:
+    """Settings of a run, as the JSON file names them.
+
+    Attributes:
+        output: run folder: data, models, log.
+        report: folder of the report; empty for `report` in the run folder.
+        preset: a key of PRESETS; other settings win over it.
+        seed: of the data.
+        seeds: of the trainings and edits; every figure is an average over them.
+        size: side of the pictures in pixels; at 64 the embedded autoencoder blurs one shape into another.
+        num_prompts: triplets.
+        num_samples: pairs of each before the filter.
+        keep: at most so many of each after it.
+        pair_steps: sampling steps of the pairs.
+        guidance_min: lowest text guidance scale of the pairs.
+        guidance_max: highest.
+        survival: share of the prompts that the filter leaves; the paper's data has .69.
+        judge_seconds: of training of the judge.
+        train_steps: of every editor.
+        batch_size: pairs in a step.
+        learning_rate: at its peak.
+        variants: which editors are trained, keys of VARIANTS.
+        num_tests: renders that are edited, of each kind of edit.
+        num_tuned: other renders on which the scales are chosen.
+        edit_steps: sampling steps of an edit.
+        text_scales: text guidance scales.
+        image_scales: image guidance scales.
+        strengths: of SDEdit.
+        num_text2live: renders that Text2LIVE edits; it takes half a minute for each.
+        text2live_steps: of its optimiser; 0 for its own.
+    """
+
+    output: str
+    report: str = ""
+    preset: str = "cpu"
+    seed: int = 0
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    size: int = 96
+    num_prompts: int = 900
+    num_samples: int = 2
+    keep: int = 2
+    pair_steps: int = 12
+    guidance_min: float = 2.5
+    guidance_max: float = 4.5
+    survival: float = 0.69
+    judge_seconds: float = 480.0
+    train_steps: int = 2500
+    batch_size: int = 16
+    learning_rate: float = 6e-4
+    variants: list[str] = field(default_factory=lambda: list(VARIANTS))
+    num_tests: int = 40
+    num_tuned: int = 24
+    edit_steps: int = 6
+    text_scales: list[float] = field(default_factory=lambda: [0.5, 1, 1.5, 2, 3, 4, 6])
+    image_scales: list[float] = field(default_factory=lambda: [0.6, 0.8, 1, 1.2, 1.5, 2, 2.5])
+    strengths: list[float] = field(default_factory=lambda: [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
+    num_text2live: int = 8
+    text2live_steps: int = 0
+
+    def __post_init__(self) -> None:
+        lowest = {"num_prompts": 12, "num_samples": 1, "keep": 1, "pair_steps": 1, "train_steps": 1, "batch_size": 1}
+        lowest |= {"num_tests": 1, "num_tuned": 1, "edit_steps": 1, "num_text2live": 0, "size": 32}
+        mistakes = too_low(self, lowest)
+        unknown = [name for name in self.variants if name not in VARIANTS]
+        if unknown or "main" not in self.variants:
+            mistakes.append(f"variants is {self.variants}; name 'main', and others of {', '.join(VARIANTS)}.")
+        if not 0 < self.survival <= 1:
+            mistakes.append(f"survival is {self.survival:g}; it must be above 0 and at most 1.")
+        if not self.seeds:
+            mistakes.append("There are no seeds. Give at least one, as [0].")
+        if mistakes:
+            raise ConfigError(*mistakes)
+
+    @property
+    def world(self) -> WorldSettings:
+        """One plain object before a plain background: what the embedded generator draws well."""
+        values = {name: getattr(SMALL, name) for name in ("materials", "sizes", "weathers", "media", "repeat_share")}
+        return WorldSettings(**values, max_objects=1, edit_types=EDIT_TYPES)
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return Path(self.output)
+
+    @property
+    def report_folder(self) -> Path:
+        """Where the report goes."""
+        return Path(self.report) if self.report else self.folder / "report"
+
+
+def read_proof_config(path: Path | None, overrides: Sequence[str]) -> ProofConfig:
+    """Read the settings; those of the preset come first.
+
+    Args:
+        path: the JSON file, or None.
+        overrides: "key=value" each.
+
+    Returns:
+        The settings.
+
+    Raises:
+        ConfigError: naming every mistake.
+    """
+    record = read_record(path, overrides)
+    preset = record.get("preset", "cpu")
+    if preset not in PRESETS:
+        raise ConfigError(f"The preset is {preset!r}; choose one of {', '.join(PRESETS)}.")
+    return build_config(ProofConfig, {**PRESETS[preset], **record})

@@ -1,0 +1,181 @@
+"""What the proof found, as numbers with 95 % intervals: of edits, of scales, of pairs."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy
+from scipy.stats import spearmanr
+
+from ...ip2p_core.pair_store import PairStore
+from ..shape_world.attribute_judge import AttributeJudge, Seen
+from .config import ATTRIBUTE_EDITS, EDIT_TYPES
+from .stages import Run, dataset, judge_path
+from .trials import Trial
+
+RESAMPLES = 1000
+BATCH = 64
+SAME_PLACE = 0.1
+"""Centres nearer to each other than this part of the side have the same place."""
+
+
+class Estimate(NamedTuple):
+    """A mean with its 95 % interval (bootstrap over examples) and the number of examples."""
+
+    value: float
+    low: float
+    high: float
+    number: int
+
+    def percent(self) -> str:
+        """Write it in percent."""
+        return f"{100 * self.value:.1f} % ({100 * self.low:.1f} to {100 * self.high:.1f})"
+
+    def plain(self) -> str:
+        """Write it as a number."""
+        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+
+
+def estimate(trials: Iterable[Trial], value: Callable[[Trial], float]) -> Estimate:
+    """Average over examples, those of several trainings first.
+
+    Args:
+        trials: of one system at one setting.
+        value: of a trial.
+
+    Returns:
+        The mean; not a number where there are no trials.
+    """
+    groups: dict[str, list[float]] = defaultdict(list)
+    for one in trials:
+        groups[one.example].append(float(value(one)))
+    return of_numbers([float(numpy.mean(some)) for some in groups.values()])
+
+
+def of_numbers(values: Sequence[float]) -> Estimate:
+    """Average numbers that are independent of each other."""
+    finite = numpy.array([value for value in values if numpy.isfinite(value)])
+    if not len(finite):
+        return Estimate(float("nan"), float("nan"), float("nan"), 0)
+    draws = numpy.random.default_rng(0).integers(0, len(finite), (RESAMPLES, len(finite)))
+    low, high = numpy.percentile(finite[draws].mean(1), [2.5, 97.5])
+    return Estimate(float(finite.mean()), float(low), float(high), len(finite))
+
+
+def accuracy_table(trials: Sequence[Trial], variants: Sequence[str]) -> dict[str, dict[str, Estimate]]:
+    """Shares of edits that were done, and of those in which all else was kept, of every variant and kind of edit."""
+    table: dict[str, dict[str, Estimate]] = {}
+    for variant in variants:
+        own = [one for one in trials if one.system == variant]
+        attribute = [one for one in own if one.kind in ATTRIBUTE_EDITS]
+        table[variant] = {
+            "attribute edits done": estimate(attribute, lambda one: one.is_edited),
+            "all else kept": estimate(own, lambda one: one.is_kept),
+            "done and kept": estimate(own, lambda one: one.is_edited and one.is_kept),
+            "L1 to the exact target": estimate(own, lambda one: one.target_l1),
+            "directional similarity": estimate(own, lambda one: one.directional),
+            "image similarity": estimate(own, lambda one: one.image),
+        }
+        for kind in EDIT_TYPES:
+            some = [one for one in own if one.kind == kind]
+            table[variant][f"{kind} done"] = estimate(some, lambda one: one.is_edited)
+    return table
+
+
+class Curve(NamedTuple):
+    """What one swept setting does."""
+
+    scales: list[float]
+    done: list[Estimate]
+    kept: list[Estimate]
+    directional: list[Estimate]
+    image: list[Estimate]
+
+    def rho(self, name: str, until: float = float("inf")) -> float:
+        """Spearman's rank correlation of the scale with one of the other fields, over scales up to a value."""
+        pairs = [
+            (scale, one.value) for scale, one in zip(self.scales, getattr(self, name), strict=True) if scale <= until
+        ]
+        if len({one for _, one in pairs}) < 2:
+            return float("nan")
+        return float(spearmanr(*zip(*pairs, strict=True)).statistic)
+
+
+def curve_of(trials: Sequence[Trial], system: str, field: str = "") -> Curve:
+    """Follow a system along a swept setting, a field of `Trial`; without one there is one point, at scale 0."""
+    own = [one for one in trials if one.system == system]
+    scales = sorted({getattr(one, field) for one in own}) if field else [0.0]
+    groups = [[one for one in own if not field or getattr(one, field) == scale] for scale in scales]
+    values: list[Callable[[Trial], float]] = [
+        lambda one: one.is_edited,
+        lambda one: one.is_kept,
+        lambda one: one.directional,
+        lambda one: one.image,
+    ]
+    return Curve(scales, *([estimate(some, value) for some in groups] for value in values))
+
+
+def sharing_stage(run: Run) -> dict[str, Any]:
+    """Compare pairs with and without shared attention: unedited attributes that are equal, and L1 (Figure 3)."""
+    judge, kinds = AttributeJudge.from_file(judge_path(run)), _kinds(run)
+    found: dict[str, Any] = {}
+    for name, source in (("shared", "shared"), ("unshared", "unshared_all")):
+        equal, l1 = [], []
+        for original, edited, seen, kind in _seen_pairs(run, judge, source, kinds):
+            equal.append(float(numpy.mean(equal_attributes(seen[0], seen[1], kind))))
+            l1.append(float(numpy.abs(original - edited).mean()))
+        found[name] = {"equal": of_numbers(equal), "l1": of_numbers(l1)}
+    return found
+
+
+def equal_attributes(one: Seen, other: Seen, kind: str) -> list[bool]:
+    """Say of each attribute that a kind of edit leaves alone whether two pictures of one object are judged equal in it.
+
+    Args:
+        one: the original.
+        other: the edited picture.
+        kind: of the edit, one of EDIT_TYPES.
+
+    Returns:
+        Background, shape, colour and place, without the one that is edited; where an object is missing, its are unequal.
+    """
+    is_single = len(one.shapes) == len(other.shapes) == 1
+    a, b = (next(iter(seen.shapes.values()), None) for seen in (one, other))
+    equal = {
+        "background": one.background == other.background,
+        "replace": is_single and one.shapes.keys() == other.shapes.keys(),
+        "recolour": is_single and a is not None and b is not None and a.colour == b.colour,
+        "place": is_single and a is not None and b is not None and math.dist(a.centre, b.centre) <= SAME_PLACE,
+    }
+    return [is_equal for name, is_equal in equal.items() if name != kind]
+
+
+def _kinds(run: Run) -> dict[str, str]:
+    lines = (run.folder / "triplets.jsonl").read_text(encoding="utf-8").splitlines()
+    return {record["instruction"]: record["edit_type"] for record in map(json.loads, lines)}
+
+
+def _seen_pairs(
+    run: Run, judge: AttributeJudge, name: str, kinds: dict[str, str]
+) -> Iterable[tuple[Any, Any, list[Seen], str]]:
+    records = list(PairStore(dataset(run, name)).records())
+    for first in range(0, len(records), BATCH):
+        some = records[first : first + BATCH]
+        pictures = [[handle.tensor().numpy() for handle in (one.original, one.edited)] for one in some]
+        seen = judge.judge([picture for pair in pictures for picture in pair])
+        for row, one in enumerate(some):
+            original, edited = pictures[row]
+            yield original, edited, seen[2 * row : 2 * row + 2], kinds[one.triplet.instruction]
+
+
+def accepted_p(run: Run, pairs: Sequence[Sequence[Any]]) -> dict[str, Estimate]:
+    """Mean share of steps with shared attention of the pairs that passed the filter, by kind of edit."""
+    kinds = _kinds(run)
+    values: dict[str, list[float]] = defaultdict(list)
+    for instruction, p in pairs:
+        values[kinds[instruction]].append(float(p))
+    return {kind: of_numbers(some) for kind, some in sorted(values.items())}

@@ -1,0 +1,201 @@
+"""The report of the proof: README.md with its figures, and tables.json, readable without the paper."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ...ip2p_core.pair_store.durable_files import write_durably
+from ..run_record import package_versions
+from .config import VARIANTS, ProofConfig
+from .figures import draw_scales, draw_sharing, draw_tradeoff_plot, draw_variants
+from .findings import Curve, Estimate, accepted_p, accuracy_table, curve_of
+from .stages import Run
+from .trials import CEILING, IMAGE_SWEEP, SDEDIT, TEXT2LIVE, TEXT_SWEEP, Trial
+
+README, TABLES = "README.md", "tables.json"
+WORDS = {
+    **VARIANTS,
+    CEILING: "the exact results after the autoencoder: what an editor in its latents can reach at most",
+}
+BARS = ("attribute edits done", "all else kept", "done and kept")
+
+
+def write_report(run: Run, results: Mapping[str, Any], trials: Sequence[Trial], hardware: str) -> Path:
+    """Write the report.
+
+    Args:
+        run: with its configuration and data.
+        results: of the stages, by name.
+        trials: all judged edits.
+        hardware: what it ran on, in words.
+
+    Returns:
+        The README of the report.
+    """
+    config, folder = run.config, run.config.report_folder
+    table = accuracy_table(trials, [*config.variants, CEILING])
+    text, image = curve_of(trials, TEXT_SWEEP, "text_scale"), curve_of(trials, IMAGE_SWEEP, "image_scale")
+    curves = {"editor, image scale swept": image, "SDEdit, strength swept": curve_of(trials, SDEDIT, "strength")}
+    if any(one.system == TEXT2LIVE for one in trials):
+        curves["Text2LIVE"] = curve_of(trials, TEXT2LIVE)
+    draw_sharing(run, folder / "sharing.png")
+    draw_scales(text, image, folder / "scales.png")
+    draw_tradeoff_plot(curves, folder / "tradeoff.png")
+    draw_variants(table, BARS, folder / "variants.png")
+    _copy(run, folder)
+    p = accepted_p(run, results["filter"]["accepted_p"])
+    parts = [
+        _head(config, results, hardware),
+        _central(table),
+        _sharing(results["sharing"], p),
+        _scales(text, image, results["tuning"]),
+        _tradeoff(curves),
+        _data(table),
+        _limits(config),
+    ]
+    content = {
+        "config": json.loads((run.folder / "config.json").read_text(encoding="utf-8")),
+        "judge": results["judge"],
+        "filter": {name: value for name, value in results["filter"].items() if name not in ("accepted_p", "kept")},
+        "accepted p": p,
+        "sharing": results["sharing"],
+        "variants": table,
+        "curves": {"text": text, "image": image, **curves},
+        "versions": package_versions("matplotlib"),
+        "hardware": hardware,
+    }
+    _write(folder / TABLES, json.dumps(_plain(content), indent=1))
+    _write(folder / README, "\n\n".join(parts) + "\n")
+    return folder / README
+
+
+def _head(config: ProofConfig, results: Mapping[str, Any], hardware: str) -> str:
+    judge, found = results["judge"], results["filter"]
+    worst = min(value for name, value in judge.items() if not name.endswith("worsened"))
+    return f"""# Does the method work? The whole chain in a rendered world
+
+No trained Stable Diffusion is needed to test the idea of InstructPix2Pix (Brooks et al. 2022): in a world of rendered shapes
+the right result of every edit is known to the pixel. A text-to-image model that draws such shapes makes pairs of pictures from
+pairs of captions, with the attention of both pictures shared (Prompt-to-Prompt); CLIP filters them; an editor is trained on
+these generated pairs alone and then edits renders, which it never saw, by wordings that it never saw.
+
+`ip2p proof` (preset `{config.preset}`) wrote this page; {hardware}. World: one plain object, eight shapes, eight colours, five backgrounds,
+{config.size} px; edits: recolour, background, replace the shape. {found["prompts"]} prompts, {found["pairs"]} pairs; the filter
+(image {found["thresholds"]["image"]:.2f}, captions {found["thresholds"]["caption"]:.2f}, directional
+{found["thresholds"]["directional"]:.2f}) left {found["prompts_left"]} prompts ({100 * found["prompts_left"] / found["prompts"]:.0f} %; the
+paper's data: 69 %) and {found["pairs_left"]} pairs. Every editor was trained with {len(config.seeds)} seed{"s" * (len(config.seeds) > 1)}, {config.train_steps}
+steps of {config.batch_size} pairs each. Intervals are 95 %, by bootstrap over the {3 * config.num_tests} test edits. Edits are judged by a network
+that reads attributes off pictures: on renders that it never saw its worst attribute is right in {100 * worst:.2f} %."""
+
+
+def _central(table: Mapping[str, Mapping[str, Estimate]]) -> str:
+    columns = [*BARS, "recolour done", "background done", "replace done", "L1 to the exact target"]
+    lines = ["| trained | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    for name, row in table.items():
+        cells = [row[column].plain() if "L1" in column else row[column].percent() for column in columns]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    words = "\n".join(f"- **{name}**: {WORDS[name]}" for name in table)
+    return f"""## The central claim
+
+Edits of renders by held-out wordings, combinations of colour and shape that training never saw included:
+
+{chr(10).join(lines)}
+
+{words}
+
+![Shares of edits](variants.png)
+
+![Side by side: original, exact target, and every system](side_by_side.png)"""
+
+
+def _sharing(found: Mapping[str, Any], p: Mapping[str, Estimate]) -> str:
+    equal, l1 = ({name: Estimate(*found[name][key]) for name in ("shared", "unshared")} for key in ("equal", "l1"))
+    ps = ", ".join(f"{kind} {one.plain()}" for kind, one in p.items())
+    return f"""## What shared attention does (the paper's Figure 3)
+
+![Without and with shared attention](sharing.png)
+
+Attributes that the edit should leave alone are judged equal in {equal["shared"].percent()} with shared attention and in
+{equal["unshared"].percent()} without; the pictures of a pair differ by {l1["shared"].plain()} and {l1["unshared"].plain()} (L1).
+Mean share of the steps with sharing among the pairs that passed the filter: {ps}."""
+
+
+def _scales(text: Curve, image: Curve, tuning: Mapping[str, Any]) -> str:
+    return f"""## What the two scales do (Figure 4)
+
+![Both scales](scales.png)
+
+![One edit over both scales](grid.png)
+
+Rank correlation of the text scale with the share of edits done: {text.rho("done"):.2f}, up to a scale of 3:
+{text.rho("done", 3):.2f}. Of the image scale with the share in which everything else is kept: {image.rho("kept"):.2f}, up to 1.5:
+{image.rho("kept", 1.5):.2f}; with CLIP image similarity: {image.rho("image"):.2f}. The scales of all other figures, text
+{tuning["text_scale"]:g} and image {tuning["image_scale"]:g}, were chosen on other renders."""
+
+
+def _tradeoff(curves: Mapping[str, Curve]) -> str:
+    editor = next(iter(curves.values()))
+    alone = curves.get("Text2LIVE")
+    few = (
+        ""
+        if alone is None
+        else f" Text2LIVE optimises for each picture, and edits only {alone.image[0].number} of them."
+    )
+    falls = sum(b.value < a.value for a, b in zip(editor.image, editor.image[1:], strict=False))
+    return f"""## Against SDEdit and Text2LIVE (Figure 8)
+
+![Trade-off](tradeoff.png)
+
+Over the {len(editor.scales)} image scales image similarity falls {falls} times from one to the next.{few}"""
+
+
+def _data(table: Mapping[str, Mapping[str, Estimate]]) -> str:
+    columns = ("directional similarity", "image similarity")
+    lines = ["| trained | " + " | ".join(columns) + " |", "|---|---|---|"]
+    lines += [
+        f"| {name} | " + " | ".join(row[column].plain() for column in columns) + " |"
+        for name, row in table.items()
+        if name != CEILING
+    ]
+    return "## More and less data (Figure 10)\n\n" + "\n".join(lines)
+
+
+def _limits(config: ProofConfig) -> str:
+    text = f"""## What this does not show
+
+The generator, its autoencoder and CLIP are the embedded ones, trained on captions and renders of the same small world by
+`ip2p train-embedded-generator` and `ip2p train-embedded-clip` (their cards say how). Scenes of several objects, materials, weather, media,
+and the edits that the paper names as failures (counting, moving, swapping, viewpoint) are beyond that generator; neither they
+nor the bias audit are in this run. Run again: `ip2p proof --preset {config.preset} --set output=proof_run`."""
+    return text
+
+
+def _copy(run: Run, folder: Path) -> None:
+    """Take over pictures of the evaluations."""
+    seed = run.config.seeds[0]
+    sources = {"side_by_side.png": f"trials_{seed}/side_by_side.png", "grid.png": "tuning/grid_0.png"}
+    for name, source in sources.items():
+        path = run.folder / "evaluations" / source
+        if path.exists():
+            write_durably(folder / name, partial(shutil.copyfile, path))
+
+
+def _plain(value: Any) -> Any:
+    """Names instead of places, and null for what is no number."""
+    if hasattr(value, "_asdict"):
+        return _plain(value._asdict())
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _write(path: Path, text: str) -> None:
+    write_durably(path, lambda beside: beside.write_text(text, encoding="utf-8"))

@@ -1,0 +1,296 @@
+"""The stages of the proof. Every one goes through a public command, which resumes; what a stage found is kept in stages/.
+
+judge -> triplets -> pairs with and without sharing -> filter -> editors -> edits of renders.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+
+from ...ip2p_core.checkpoint import embedded_model_path, read_checkpoint, write_checkpoint
+from ...ip2p_core.errors import ConfigError, Ip2pError
+from ...ip2p_core.pair_store import PairStore
+from ...ip2p_core.pair_store.durable_files import write_durably
+from ...ip2p_core.pair_store.review import LIST_FORMAT
+from ...ip2p_core.similarity import Thresholds, keep_best
+from .. import dataset_command, pairs_command, train_command
+from ..diffusers_adapter import new_modules
+from ..shape_world.attribute_judge import AttributeJudge
+from ..shape_world.judge_training import JudgePlan, measure_judge, train_judge
+from .config import ProofConfig
+from .edits import training_edits, wordings_path, write_rendered_pairs, write_triplets
+
+GENERATOR, BASE, RANDOM = "generator", "proof_base", "proof_random"
+FRACTIONS = {"tenth": 0.1, "hundredth": 0.01}
+JUDGED_EDITS = 500
+
+
+class Run:
+    """A run folder, and the stages that are done in it.
+
+    Args:
+        config: of the run.
+        say: tells people what is going on.
+    """
+
+    def __init__(self, config: ProofConfig, say: Callable[[str], object]) -> None:
+        self.config, self.folder, self._say = config, config.folder, say
+
+    def stage(self, name: str, work: Callable[[], Any]) -> Any:
+        """Do a stage unless it is done; what it returns is kept.
+
+        Args:
+            name: of the stage.
+            work: does it, and returns what JSON can hold.
+
+        Returns:
+            What the work returned, now or in an earlier run.
+        """
+        path = self.folder / "stages" / f"{name}.json"
+        if path.exists():
+            return json.loads(path.read_text(encoding="utf-8"))
+        self._say(f"Stage {name}.")
+        text = json.dumps(work(), indent=1)
+        write_durably(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+        return json.loads(text)
+
+    def command(self, main: Callable[[Sequence[str]], int | None], name: str, settings: dict[str, Any]) -> None:
+        """Run a command on a settings file, which stays in the run folder for those who want to run it by hand.
+
+        Args:
+            main: of the command.
+            name: of the settings.
+            settings: for it.
+
+        Raises:
+            Ip2pError: if it does not finish.
+        """
+        path = self.folder / "configs" / f"{name}.json"
+        text = json.dumps(settings, indent=1)
+        write_durably(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+        if main([str(path)]):
+            raise Ip2pError(f"The command of {path} did not finish. Look at its messages above, and run this again.")
+
+    @property
+    def models(self) -> Path:
+        """Folder of the models."""
+        return self.folder / "models"
+
+
+def judge_stage(run: Run) -> dict[str, float]:
+    """Train the judge, and measure it on renders that it never saw."""
+    plan = JudgePlan(settings=run.config.world, seconds=run.config.judge_seconds, seed=run.config.seed)
+    path = judge_path(run)
+    judge = AttributeJudge.from_file(path) if path.exists() else train_judge(path, plan)
+    clean = measure_judge(judge, run.config.world, num_edits=JUDGED_EDITS)
+    worse = measure_judge(judge, run.config.world, num_edits=JUDGED_EDITS, is_worsened=True)
+    return clean | {f"{name}, worsened": value for name, value in worse.items()}
+
+
+def judge_path(run: Run) -> Path:
+    """Where the judge lies."""
+    return run.folder / "judge.safetensors"
+
+
+def pairs_stage(run: Run, *, is_shared: bool) -> dict[str, Any]:
+    """Sample pairs of all triplets, and keep every one with its scores."""
+    config = run.config
+    name = "shared" if is_shared else "unshared_all"
+    triplets = run.folder / "triplets.jsonl"
+    if not triplets.exists():
+        write_triplets(triplets, training_edits(config))
+    settings = {
+        "triplets": str(triplets),
+        "output": str(dataset(run, name)),
+        "models": str(run.models),
+        "seed": config.seed,
+        "num_samples": config.num_samples,
+        "keep": config.num_samples,
+        "p_min": 0.1 if is_shared else 0.0,
+        "p_max": 0.9 if is_shared else 0.0,
+        "guidance_min": config.guidance_min,
+        "guidance_max": config.guidance_max,
+        "width": config.size,
+        "height": config.size,
+        "steps": config.pair_steps,
+        "preset": "custom",
+        "image_threshold": -1.0,
+        "caption_threshold": -1.0,
+        "directional_threshold": -1.0,
+        "batch_size": 24,
+        "unit_samples": config.num_samples,
+        "safety": "off",
+    }
+    run.command(pairs_command.main, f"pairs_{name}", settings)
+    return {"pairs": len(PairStore(dataset(run, name)))}
+
+
+def dataset(run: Run, name: str) -> Path:
+    """Where a dataset lies."""
+    return run.folder / "data" / name
+
+
+def filter_stage(run: Run) -> dict[str, Any]:
+    """Find thresholds that the wanted share of prompts survives, and make the datasets of the pairs with sharing."""
+    config = run.config
+    shared = list(PairStore(dataset(run, "shared")).records())
+    thresholds = calibrate(shared, config.survival)
+    best = _best(shared, thresholds, config.keep)
+    prompts = sorted({key[0] for key in best})
+    subsets = {"main": best, "unfiltered": _random_keys(shared, len(best), config.seed)}
+    for name, share in FRACTIONS.items():
+        chosen = set(random.Random(f"{name}/{config.seed}").sample(prompts, max(2, round(share * len(prompts)))))
+        subsets[name] = [key for key in best if key[0] in chosen]
+    for name, keys in subsets.items():
+        _write_subset(run, name, "shared", keys)
+    write_rendered_pairs(dataset(run, "rendered"), training_edits(config), config.size)
+    kept = set(best)
+    return {
+        "thresholds": {"image": thresholds.image, "caption": thresholds.caption, "directional": thresholds.directional},
+        "prompts": len({one.prompt_id for one in shared}),
+        "prompts_left": len(prompts),
+        "pairs": len(shared),
+        "pairs_left": len(best),
+        "kept": best,
+        "accepted_p": [[one.triplet.instruction, one.p2p_threshold] for one in shared if one.key in kept],
+        "sizes": {name: len(keys) for name, keys in subsets.items()},
+    }
+
+
+def unshared_stage(run: Run, kept: Sequence[Sequence[Any]]) -> dict[str, Any]:
+    """Make pairs without sharing, and of each prompt as many as the filter left of those with it."""
+    found = pairs_stage(run, is_shared=False)
+    wanted = Counter(prompt for prompt, _ in kept)
+    keys = [key for key in PairStore(dataset(run, "unshared_all")).pair_keys() if key[1] < wanted[key[0]]]
+    _write_subset(run, "unshared", "unshared_all", keys)
+    return found
+
+
+def calibrate(records: Sequence[Any], survival: float) -> Thresholds:
+    """Choose thresholds that the share of prompts reaches: equal percentiles of all four scores, by bisection.
+
+    Args:
+        records: all pairs, with scores.
+        survival: share of the prompts of which a pair is to pass.
+
+    Returns:
+        The thresholds.
+
+    Raises:
+        ConfigError: if there are no scores.
+    """
+    scored = [one for one in records if one.scores is not None]
+    if not scored:
+        raise ConfigError("The pairs have no scores. Make them with a scorer.")
+    prompts = {one.prompt_id for one in scored}
+    low, high = 0.0, 100.0
+    thresholds = Thresholds(image=-1.0, caption=-1.0, directional=-1.0)
+    for _ in range(30):
+        percentile = (low + high) / 2
+        found = _at_percentile(scored, percentile)
+        passing = {key[0] for key in _best(scored, found, 1)}
+        if len(passing) >= survival * len(prompts):
+            low, thresholds = percentile, found
+        else:
+            high = percentile
+    return thresholds
+
+
+def _at_percentile(records: Sequence[Any], percentile: float) -> Thresholds:
+    columns = {
+        "image": [one.scores.image for one in records],
+        "caption": [min(one.scores.caption_0, one.scores.caption_1) for one in records],
+        "directional": [one.scores.directional for one in records],
+    }
+    return Thresholds(
+        **{name: float(min(1.0, max(-1.0, numpy.percentile(values, percentile)))) for name, values in columns.items()}
+    )
+
+
+def _best(records: Sequence[Any], thresholds: Thresholds, keep: int) -> list[tuple[str, int]]:
+    chosen = keep_best(
+        [one.prompt_id for one in records],
+        [one.seed for one in records],
+        [one.scores for one in records],
+        thresholds,
+        keep,
+    )
+    return [records[row].key for row in chosen]
+
+
+def _random_keys(records: Sequence[Any], number: int, seed: int) -> list[tuple[str, int]]:
+    keys = [one.key for one in records]
+    return random.Random(f"unfiltered/{seed}").sample(keys, min(number, len(keys)))
+
+
+def _write_subset(run: Run, name: str, source: str, keys: Sequence[tuple[str, int]]) -> None:
+    """Leave all other pairs out of a copy, as a person would with `ip2p dataset apply`."""
+    if dataset(run, name).exists():
+        return
+    wanted = set(keys)
+    rejected = [
+        {"prompt_id": key[0], "sample_index": key[1]}
+        for key in PairStore(dataset(run, source)).pair_keys()
+        if key not in wanted
+    ]
+    path = run.folder / "data" / f"{name}_rejected.json"
+    text = json.dumps({"format": LIST_FORMAT, "rejected": rejected})
+    write_durably(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+    dataset_command.main(["apply", str(dataset(run, source)), str(path), "-o", str(dataset(run, name))])
+
+
+def train_stage(run: Run, variant: str, seed: int) -> dict[str, Any]:
+    """Train an editor by `ip2p train`."""
+    config, name = run.config, editor_name(variant, seed)
+    write_bases(run)
+    settings = {
+        "preset": "embedded",
+        "dataset": str(dataset(run, "main" if variant == "scratch" else variant)),
+        "split": "train",
+        "wordings": str(wordings_path(run.folder / "triplets.jsonl")),
+        "base": RANDOM if variant == "scratch" else BASE,
+        "output": str(run.folder / "editors" / name),
+        "name": name,
+        "models": str(run.models),
+        "seed": seed,
+        "steps": config.train_steps,
+        "batch_size": config.batch_size,
+        "micro_batch_size": config.batch_size,
+        "learning_rate": config.learning_rate,
+        "resolution": config.size,
+        "checkpoint_steps": 500,
+        "validation_steps": 0,
+    }
+    run.command(train_command.main, f"train_{name}", settings)
+    return {"name": name}
+
+
+def editor_name(variant: str, seed: int) -> str:
+    """What an editor is called."""
+    return f"proof_{variant}_{seed}"
+
+
+def write_bases(run: Run) -> None:
+    """Write what editors start from: the generator at the working size, and the same networks with fresh weights."""
+    folder = run.models / "ip2p"
+    generator = read_checkpoint(embedded_model_path(GENERATOR))
+    config = replace(generator.config, working_resolution=run.config.size)
+    parts = generator.parts()
+    if not (folder / f"{BASE}.safetensors").exists():
+        write_checkpoint(folder / f"{BASE}.safetensors", parts.unet, parts.vae, parts.text, config, torch.float32)
+    if not (folder / f"{RANDOM}.safetensors").exists():
+        torch.manual_seed(run.config.seed)
+        vae = {name: value for name, value in config.vae.items() if name != "scaling_factor"}
+        unet, _, text = new_modules(config.unet, vae, config.text_encoder)
+        write_checkpoint(
+            folder / f"{RANDOM}.safetensors", unet.state_dict(), parts.vae, text.state_dict(), config, torch.float32
+        )

@@ -1,0 +1,215 @@
+"""Editing renders by `ip2p evaluate`, and judging every edit: was it done, and was everything else kept?"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy
+import torch
+
+from ...ip2p_core.image_tensor import load_image
+from ...ip2p_core.picture_metrics import l1
+from ..diffusers_adapter import load_generator
+from ..evaluation import command as evaluate_command
+from ..measure import round_trip
+from ..shape_world.attribute_judge import AttributeJudge
+from ..shape_world.edit_verdicts import judge_edits
+from ..shape_world.render import render
+from .edits import TESTING, TUNING, Named, test_edits, write_examples
+from .stages import BASE, Run, editor_name, judge_path
+
+TEXT_SWEEP, IMAGE_SWEEP, SDEDIT, TEXT2LIVE = "text sweep", "image sweep", "SDEdit", "Text2LIVE"
+CEILING = "autoencoder"
+TUNED_TEXT, TUNED_IMAGE = (1.0, 1.5, 2.0, 3.0, 4.0), (1.0, 1.5)
+BATCH = 48
+
+
+class Trial(NamedTuple):
+    """One edit of a render, judged."""
+
+    system: str
+    text_scale: float
+    image_scale: float
+    strength: float
+    seed: int
+    """Of the training and of the edit."""
+    example: str
+    kind: str
+    is_edited: bool
+    is_kept: bool
+    directional: float
+    image: float
+    target_l1: float
+
+
+class Scales(NamedTuple):
+    """Both guidance scales."""
+
+    text: float
+    image: float
+
+
+def tune_stage(run: Run) -> dict[str, Any]:
+    """Choose both scales for the first editor, on renders that are not tested: most edits done with all else kept."""
+    config = run.config
+    named = test_edits(config, TUNING, config.num_tuned)
+    system = {
+        "name": "main",
+        "model": editor_name("main", config.seeds[0]),
+        "text_scales": list(TUNED_TEXT),
+        "image_scales": list(TUNED_IMAGE),
+        "steps": [config.edit_steps],
+    }
+    trials = _evaluate(run, "tuning", named, [system], seed=config.seeds[0], shown=2)
+    shares = {
+        scales: float(numpy.mean([one.is_edited and one.is_kept for one in trials if _scales(one) == scales]))
+        for scales in dict.fromkeys(map(_scales, trials))
+    }
+    best = max(shares, key=shares.__getitem__)
+    table = [[*scales, share] for scales, share in shares.items()]
+    return {"text_scale": best.text, "image_scale": best.image, "table": table}
+
+
+def _scales(trial: Trial) -> Scales:
+    return Scales(trial.text_scale, trial.image_scale)
+
+
+def trial_stage(run: Run, seed: int, scales: Scales) -> list[Trial]:
+    """Edit the test renders with everything that was trained with a seed, over both scales, and by SDEdit."""
+    config, steps = run.config, [run.config.edit_steps]
+    main = editor_name("main", seed)
+    systems: list[dict[str, Any]] = [
+        {
+            "name": TEXT_SWEEP,
+            "model": main,
+            "text_scales": config.text_scales,
+            "image_scales": [scales.image],
+            "steps": steps,
+        },
+        {
+            "name": IMAGE_SWEEP,
+            "model": main,
+            "text_scales": [scales.text],
+            "image_scales": config.image_scales,
+            "steps": steps,
+        },
+        {
+            "name": SDEDIT,
+            "kind": "sdedit",
+            "model": BASE,
+            "strengths": config.strengths,
+            "steps": [config.pair_steps],
+        },
+    ]
+    for variant in config.variants:
+        model = editor_name(variant, seed)
+        chosen = {"text_scales": [scales.text], "image_scales": [scales.image], "steps": steps}
+        systems.append({"name": variant, "model": model, **chosen})
+    named = test_edits(config, TESTING, config.num_tests)
+    return _evaluate(run, f"trials_{seed}", named, systems, seed=seed, shown=9)
+
+
+def ceiling_trials(run: Run) -> list[Trial]:
+    """Judge the exact results after the autoencoder: no editor that works in its latents can be better."""
+    config = run.config
+    named = test_edits(config, TESTING, config.num_tests)
+    model = load_generator(BASE, models_dir=run.models)
+    judge = AttributeJudge.from_file(judge_path(run))
+    exact = torch.stack([torch.from_numpy(render(one.edit.after, config.size)) for one in named])
+    seen = round_trip(model, exact).cpu()
+    verdicts = judge_edits(judge, [one.edit for one in named], list(seen.numpy()))
+    nothing = float("nan")
+    return [
+        Trial(
+            system=CEILING,
+            text_scale=nothing,
+            image_scale=nothing,
+            strength=nothing,
+            seed=config.seeds[0],
+            example=one.name,
+            kind=one.edit.edit_type,
+            is_edited=verdict.is_edited,
+            is_kept=verdict.is_kept,
+            directional=nothing,
+            image=nothing,
+            target_l1=float(distance),
+        )
+        for one, verdict, distance in zip(named, verdicts, l1(seen, exact), strict=True)
+    ]
+
+
+def text2live_stage(run: Run) -> list[Trial]:
+    """Edit a few of the test renders by Text2LIVE, which takes half a minute for each."""
+    config = run.config
+    named = test_edits(config, TESTING, config.num_tests)[: config.num_text2live]
+    if not named:
+        return []
+    system = {"name": TEXT2LIVE, "kind": "text2live"} | (
+        {"steps": [config.text2live_steps]} if config.text2live_steps else {}
+    )
+    return _evaluate(run, "text2live", named, [system], seed=config.seeds[0], shown=6)
+
+
+def _evaluate(
+    run: Run, name: str, named: Sequence[Named], systems: Sequence[Mapping[str, Any]], *, seed: int, shown: int
+) -> list[Trial]:
+    examples = write_examples(run.folder / "examples" / name, named, run.config.size)
+    output = run.folder / "evaluations" / name
+    settings = {
+        "examples": str(examples),
+        "output": str(output),
+        "models": str(run.models),
+        "systems": list(systems),
+        "seeds": [seed * 1_000_000],  # so that the edits of two trainings start from different noise
+        "batch_size": BATCH,
+        "shown": shown,
+    }
+    run.command(evaluate_command.main, f"evaluate_{name}", settings)
+    return judge_rows(AttributeJudge.from_file(judge_path(run)), output, named, seed)
+
+
+def judge_rows(judge: AttributeJudge, output: Path, named: Sequence[Named], seed: int) -> list[Trial]:
+    """Judge the pictures of an evaluation.
+
+    Args:
+        judge: of attributes.
+        output: run folder of the evaluation.
+        named: its edits; the names begin the keys of the examples.
+        seed: noted in the trials.
+
+    Returns:
+        One trial for every row.
+    """
+    edits = {one.name: one.edit for one in named}
+    with (output / "rows.csv").open(encoding="utf-8", newline="") as opened:
+        rows = list(csv.DictReader(opened))
+    trials = []
+    for first in range(0, len(rows), BATCH):
+        some = rows[first : first + BATCH]
+        asked = [edits[row["example"].rsplit("-", 1)[0]] for row in some]
+        pictures = [load_image(output / row["picture"]).pixels.numpy() for row in some]
+        for row, edit, verdict in zip(some, asked, judge_edits(judge, asked, pictures), strict=True):
+            trials.append(
+                Trial(
+                    system=row["system"],
+                    text_scale=_number(row, "text_scale"),
+                    image_scale=_number(row, "image_scale"),
+                    strength=_number(row, "strength"),
+                    seed=seed,
+                    example=row["example"],
+                    kind=edit.edit_type,
+                    is_edited=verdict.is_edited,
+                    is_kept=verdict.is_kept,
+                    directional=_number(row, "directional"),
+                    image=_number(row, "image"),
+                    target_l1=_number(row, "target_l1"),
+                )
+            )
+    return trials
+
+
+def _number(row: Mapping[str, str], name: str) -> float:
+    return float(row.get(name) or "nan")
