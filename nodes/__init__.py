@@ -2,6 +2,7 @@
 
 from typing_extensions import override
 
+from .auto_guidance import AutoGuidance
 from .comfy_adapter import folders
 from .dataset import LoadPairs, SavePairs
 from .edit import (
@@ -15,6 +16,7 @@ from .edit import (
 from .evaluate import GuidanceGrid, RelevanceMask
 from .filter import CLIPDirectionalFilter, LoadCLIPScorer
 from .load import LoadInstructPix2Pix
+from .metrics import EditMetrics
 from .pair import LoadTriplets, Prompt2PromptPair
 from .schema import ComfyExtension, io
 from .text import CaptionEdit, ParseTriplet
@@ -38,6 +40,8 @@ NODES: list[type[io.ComfyNode]] = [
     LoadPairs,
     TrainInstructPix2Pix,
     GuidanceGrid,
+    AutoGuidance,
+    EditMetrics,
     RelevanceMask,
 ]
 

@@ -34,6 +34,8 @@ NODE_IDS = {
     "LoadPairs",
     "TrainInstructPix2Pix",
     "GuidanceGrid",
+    "AutoGuidance",
+    "EditMetrics",
     "RelevanceMask",
 }
 

@@ -1,8 +1,6 @@
-"""What is measured of every edit, and with which encoders; metrics whose needs are not met are skipped by name.
+"""With which encoders edits are measured, opened once; metrics whose needs are not met are skipped by name.
 
-`image`, `caption_0`, `caption_1`, `directional`: the paper's CLIP similarities; `instruction_match`: edited picture and instruction.
-l1, l2, psnr, ssim, lpips, dino, structure compare original and edited picture, `target_` the right result and the edited one;
-`_outside` and `_inside` count the part outside and inside the mask.
+`dino` and `structure` compare whole pictures; core's pair_metrics.py has the others.
 Shapes: B pictures, H W height and width in pixels.
 """
 
@@ -13,17 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ...ip2p_core.clip_scorer import CLIPScorer
-from ...ip2p_core.errors import ConfigError, Ip2pError
-from ...ip2p_core.image_tensor import to_pil
-from ...ip2p_core.picture_metrics import centre_crop, l1, l2, psnr_of
-from ...ip2p_core.similarity import PairFeatures, score_pairs
-from ...ip2p_core.torchmetrics_adapter import SMALLEST_LPIPS, SMALLEST_SSIM, Lpips, ssim
+from ...ip2p_core.errors import Ip2pError
+from ...ip2p_core.pair_metrics import Columns, EditContext, PairMetrics, Scores, missing_ssim
+from ...ip2p_core.torchmetrics_adapter import Lpips
 from ..diffusers_adapter import choose_device
 from ..edit_models import resolve_model
 from ..edit_record import model_digest
@@ -31,8 +25,7 @@ from ..transformers_adapter import VisionEncoder
 from .config import EvaluateConfig
 from .examples import Example, mask_of
 
-Scores = dict[str, float]
-_OUTSIDE, _INSIDE = "_outside", "_inside"
+__all__ = ["Metrics", "Scores"]
 
 
 @dataclass
@@ -75,10 +68,9 @@ class Metrics:
         )
         lpips = "" if config.lpips == "off" else config.lpips
         found.lpips = found._open("lpips", lpips, "lpips is off", lambda name: Lpips(name, device))
-        try:
-            ssim(torch.zeros(1, 16, 16, 3), torch.zeros(1, 16, 16, 3))
-        except ConfigError as error:
-            found.skipped["ssim"] = str(error)
+        reason = missing_ssim()
+        if reason:
+            found.skipped["ssim"] = reason
         return found
 
     def _open(self, metrics: str, name: str, reason: str, opening: Callable[[Any], Any]) -> Any:
@@ -124,107 +116,42 @@ class Metrics:
         Returns:
             The scores of each; names depend on what an example has.
         """
-        scores: list[Scores] = [{} for _ in examples]
-        self._compare("", originals, editeds, scores, range(len(examples)))
-        self._similarities(examples, originals, editeds, scores)
-        for number, example in enumerate(examples):
-            pair = originals[number : number + 1], editeds[number : number + 1]
-            mask = mask_of(example)
-            if mask is not None:
-                for suffix, part in ((_OUTSIDE, 1 - mask), (_INSIDE, mask)):
-                    self._compare_part(suffix, *pair, part[None], scores[number])
-                if self.scorer is not None and example.edited_caption and bool(mask.any()):
-                    seen = (pair[1] * 255 * mask[..., None]).floor() / 255
-                    text = self.scorer.embed_texts([example.edited_caption]).cpu()
-                    scores[number]["caption_1" + _INSIDE] = float(self._images(seen)[0] @ text[0])
-            if example.target is not None:
-                target = example.target.tensor()[None]
-                edited = _resized(editeds[number], target.shape[2], target.shape[1])[None]
-                self._compare("target_", target, edited, scores, [number])
-                if self.scorer is not None:
-                    features = self._images(torch.cat([target, edited]))
-                    scores[number]["target_image"] = float(features[0] @ features[1])
-        return scores
+        pairs = PairMetrics(
+            self.scorer,
+            self.lpips,
+            "ssim" not in self.skipped,
+            self.config.masking,
+            self.config.clip_preprocessing,
+            self._seen_by_vision,
+        )
+        contexts = [_context(one) for one in examples]
+        return pairs.measure(originals, editeds, contexts, self._remembered(pairs, examples, originals))
 
-    def _compare(
-        self, prefix: str, before: Tensor, after: Tensor, scores: Sequence[Scores], numbers: Sequence[int]
-    ) -> None:
-        """Whole pictures."""
-        squares = l2(before, after)
-        columns = {"l1": l1(before, after), "l2": squares, "psnr": psnr_of(squares)}
-        if "ssim" not in self.skipped and min(before.shape[1:3]) >= SMALLEST_SSIM:
-            columns["ssim"] = ssim(before, after)
-        if self.lpips is not None and min(before.shape[1:3]) >= SMALLEST_LPIPS:
-            columns["lpips"] = self.lpips(before, after)
-        if self.vision is not None:
-            columns["dino"] = (self.vision.embed(before) * self.vision.embed(after)).sum(1)
-            columns["structure"] = torch.stack(
-                [self._structure_distance(*pair) for pair in zip(before, after, strict=True)]
-            )
-        for name, values in columns.items():
-            for number, value in zip(numbers, values.tolist(), strict=True):
-                scores[number][prefix + name] = value
+    def _seen_by_vision(self, before: Tensor, after: Tensor) -> Columns:
+        """Whole pictures, by DINO."""
+        if self.vision is None:
+            return {}
+        maps = [[self.vision.self_similarity(one) for one in images] for images in (before, after)]
+        return {
+            "dino": (self.vision.embed(before) * self.vision.embed(after)).sum(1),
+            "structure": torch.stack([(a - b).square().mean() for a, b in zip(*maps, strict=True)]),
+        }
 
-    def _structure_distance(self, before: Tensor, after: Tensor) -> Tensor:
-        assert self.vision is not None  # noqa: S101
-        maps = [self.vision.self_similarity(one) for one in (before, after)]
-        return (maps[0] - maps[1]).square().mean()
-
-    def _compare_part(self, suffix: str, before: Tensor, after: Tensor, part: Tensor, scores: Scores) -> None:
-        """One picture, inside a mask [1, H, W]; nothing where the mask is empty."""
-        if not bool(part.any()):
-            return
-        masking = self.config.masking
-        squares = l2(before, after, part, masking)
-        found = {"l1": l1(before, after, part, masking), "l2": squares, "psnr": psnr_of(squares)}
-        seen = [value * part[..., None] for value in (before, after)]
-        if "ssim" not in self.skipped and min(before.shape[1:3]) >= SMALLEST_SSIM:
-            found["ssim"] = ssim(*seen)
-        if self.lpips is not None and min(before.shape[1:3]) >= SMALLEST_LPIPS:
-            found["lpips"] = self.lpips(*seen)
-        scores.update({name + suffix: float(value) for name, value in found.items()})
-
-    def _similarities(
-        self, examples: Sequence[Example], originals: Tensor, editeds: Tensor, scores: Sequence[Scores]
-    ) -> None:
-        if self.scorer is None:
-            return
-        before, after = self._remembered(examples, originals), self._images(editeds)
-        texts = self.scorer.embed_texts([one.instruction for one in examples]).cpu()
-        for number, (a, b, text) in enumerate(zip(before, after, texts, strict=True)):
-            scores[number] |= {"image": float(a @ b), "instruction_match": float(b @ text)}
-        rows = [number for number, one in enumerate(examples) if one.has_captions]
-        if not rows:
-            return
-        captions = self.scorer.embed_texts([examples[row].caption for row in rows]).cpu()
-        edited_captions = self.scorer.embed_texts([examples[row].edited_caption for row in rows]).cpu()
-        for row, found in zip(
-            rows, score_pairs(PairFeatures(before[rows], after[rows], captions, edited_captions)), strict=True
-        ):
-            scores[row] |= found._asdict()
-
-    def _remembered(self, examples: Sequence[Example], originals: Tensor) -> Tensor:
+    def _remembered(self, pairs: PairMetrics, examples: Sequence[Example], originals: Tensor) -> Tensor | None:
         """Features of the originals, which come again with every setting of a sweep."""
+        if self.scorer is None:
+            return None
         keys = tuple(one.key for one in examples)
         if self._kept.get("keys") != keys:
-            self._kept = {"keys": keys, "features": self._images(originals)}
+            self._kept = {"keys": keys, "features": pairs.embed(originals)}
         features: Tensor = self._kept["features"]
         return features
 
-    def _images(self, images: Tensor) -> Tensor:
-        assert self.scorer is not None  # noqa: S101
-        if self.config.clip_preprocessing == "clip":
-            images = centre_crop(images, self.scorer.image_size[0])
-        return self.scorer.embed_images(images).cpu()
+
+def _context(example: Example) -> EditContext:
+    target = None if example.target is None else example.target.tensor()
+    return EditContext(example.instruction, example.caption, example.edited_caption, mask_of(example), target)
 
 
 def _open_scorer(config: EvaluateConfig, name: str, device: str) -> CLIPScorer:
     return CLIPScorer.from_file(resolve_model(name, Path(config.models)), config.architecture, device)
-
-
-def _resized(image: Tensor, width: int, height: int) -> Tensor:
-    """Bring a picture [H, W, 3] to the size of its target, as MagicBrush's program does."""
-    if image.shape[:2] == (height, width):
-        return image
-    picture = to_pil(image).resize((width, height), Image.Resampling.BICUBIC)
-    return torch.from_numpy(numpy.array(picture)).float() / 255.0
