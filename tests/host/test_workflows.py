@@ -9,6 +9,7 @@ import sys
 import urllib.request
 from pathlib import Path
 
+import numpy
 import pytest
 from comfy_cli.workflow_to_api import convert_ui_to_api
 from PIL import Image
@@ -18,6 +19,7 @@ from ip2p.tests.host.test_server import NODE_IDS
 from ip2p.tests.host.workflow_files import FOLDER, api_prompt, as_text, ui_workflow
 from ip2p.tests.host.workflow_runs import (
     NAMES,
+    OF_BASELINES,
     OF_EVALUATION,
     OF_PAIRS,
     OF_TEXT,
@@ -56,7 +58,7 @@ def fetch(server, path: str) -> bytes:
 
 def test_there_is_a_workflow_for_every_application():
     assert set(ON_CHECKPOINTS) == APPLICATIONS
-    assert {*ON_EMBEDDED, *OF_PAIRS, *OF_EVALUATION, *OF_TEXT, *OF_TRAINING} <= set(NAMES)
+    assert {*ON_EMBEDDED, *OF_PAIRS, *OF_EVALUATION, *OF_BASELINES, *OF_TEXT, *OF_TRAINING} <= set(NAMES)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(FOLDER)))
@@ -117,6 +119,20 @@ def test_a_workflow_of_evaluation_runs_to_a_grid_a_plot_and_a_table(server, name
     assert grid.size == (1144, 825)
     assert all(len(picture.resize((64, 64)).getcolors(64 * 64)) > 4 for picture in (grid, plot))
     assert len("".join(entry["outputs"]["8"]["text"]).splitlines()) == 1 + 12
+
+
+def test_sdedit_and_the_editor_both_make_the_red_square_blue(server):
+    entry = server.run(api_file("sdedit_baseline"), seconds=300)
+    before, by_caption, by_instruction = (numpy.array(one, float) for one in server.images(entry))
+    assert before.shape == by_caption.shape == by_instruction.shape == (96, 96, 3)
+    red, _, blue = before[48, 48]
+    assert red > blue + 100
+    for edited in (by_caption, by_instruction):
+        inside = edited[40:56, 40:56].mean((0, 1))
+        assert inside[2] > inside[0] + 50, "the middle is not blue"
+        assert numpy.abs(edited - before).mean() > 5
+    corners = (slice(0, 12), slice(84, 96))
+    assert min(by_instruction[rows, columns].mean() for rows in corners for columns in corners) > 200
 
 
 def test_the_workflow_of_instructions_shows_an_edit_of_its_caption_and_of_an_answer(server):

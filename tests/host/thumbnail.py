@@ -2,12 +2,14 @@
 
 With a ComfyUI at COMFYUI_PATH or ~/comfy/ComfyUI:
 
-    python -m ip2p.tests.host.thumbnail
+    python -m ip2p.tests.host.thumbnail          all of them; make_dataset comes before train_editor, which needs what it leaves
+    python -m ip2p.tests.host.thumbnail NAME...  these alone
 """
 
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from ip2p.tests.host.comfy_host import PACK, find_comfy, make_base_directory, ru
 from ip2p.tests.host.pair_workflow_sources import TRIPLETS_FILE
 from ip2p.tests.host.workflow_files import FOLDER
 from ip2p.tests.host.workflow_parts import INPUT_PICTURE
-from ip2p.tests.host.workflow_runs import OF_PAIRS, OF_TRAINING, ON_EMBEDDED, api_file
+from ip2p.tests.host.workflow_runs import OF_BASELINES, OF_PAIRS, OF_TRAINING, ON_EMBEDDED, api_file
 
 SIDE = 512
 PHOTO = "astronaut"
@@ -43,18 +45,19 @@ def grid(pictures: list[Image.Image], num_columns: int = 4) -> Image.Image:
 
 
 def main() -> None:
-    """Write workflows/<name>.jpg for every workflow on the embedded models."""
+    """Write workflows/<name>.jpg for the workflows on the embedded models that are named, or for all."""
+    names = sys.argv[1:] or [*ON_EMBEDDED, *OF_PAIRS, *OF_TRAINING, *OF_BASELINES]
     photo = Image.fromarray(getattr(skimage.data, PHOTO)())
     with (
         tempfile.TemporaryDirectory() as folder,
         running_comfy(find_comfy(), make_base_directory(Path(folder))) as server,
     ):
         server.put_input(photo, INPUT_PICTURE)
-        for name in ON_EMBEDDED:
+        for name in [one for one in names if one in ON_EMBEDDED]:
             (edited,) = server.images(server.run(api_file(name), seconds=600))
             before_and_after(photo, edited).save(FOLDER / f"{name}.jpg", quality=88)
         shutil.copy(PACK / "docs" / "examples" / TRIPLETS_FILE, server.base / "input" / TRIPLETS_FILE)
-        for name in (*OF_PAIRS, *OF_TRAINING):  # make_dataset leaves what train_editor needs
+        for name in [one for one in names if one not in ON_EMBEDDED]:
             pictures = server.images(server.run(api_file(name), seconds=900))
             small = [picture for picture in pictures if picture.width == picture.height <= SIDE // 2]
             columns = 2 if len(small) <= 4 else 3 if len(small) <= 9 else 4

@@ -19,11 +19,14 @@ ON_EMBEDDED = ["instruct_edit", "instruct_edit_advanced"]
 OF_PAIRS = ["caption_to_pairs", "make_dataset", "make_pairs", "prompt_to_prompt"]
 """On the embedded generator."""
 OF_EVALUATION = ["guidance_grid"]
+OF_BASELINES = ["sdedit_baseline"]
 OF_TEXT = ["write_instructions"]
 OF_TRAINING = ["train_editor"]
 """On the dataset that make_dataset leaves."""
 ON_CHECKPOINTS = [
-    name for name in NAMES if name not in (*ON_EMBEDDED, *OF_PAIRS, *OF_EVALUATION, *OF_TEXT, *OF_TRAINING)
+    name
+    for name in NAMES
+    if name not in (*ON_EMBEDDED, *OF_PAIRS, *OF_EVALUATION, *OF_BASELINES, *OF_TEXT, *OF_TRAINING)
 ]
 
 
