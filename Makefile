@@ -49,11 +49,11 @@ else
 endif
 
 test: setup lint tiers
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-showlocals --durations=10 -m "($(TIERS)) and not soak and not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder --no-showlocals --durations=10 -m "($(TIERS)) and not soak and not gpu"
 	@$(MAKE) --no-print-directory tiers
 
 soak: setup lint tiers
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-showlocals --durations=20 -m "($(TIERS)) and not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --no-showlocals --durations=20 -m "($(TIERS)) and not gpu"
 
 bench: setup
 	$(BIN)/python -m ip2p.benchmarks

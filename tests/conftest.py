@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-TIERS = ("unit", "parity", "host", "e2e", "browser")
+TIERS = ("browser", "e2e", "host", "parity", "unit")
+"""In this order: the longest tests first, so that two processes end together."""
 ROOT = Path(__file__).parent
 
 
@@ -15,3 +16,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = item.path.relative_to(ROOT).parts[0]
         if folder in TIERS:
             item.add_marker(folder)
+    places = {name: place for place, name in enumerate(TIERS)}
+    items.sort(key=lambda item: places.get(item.path.relative_to(ROOT).parts[0], len(TIERS)))
