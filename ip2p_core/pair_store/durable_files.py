@@ -44,6 +44,11 @@ def write_durably(path: Path, write: Callable[[Path], object]) -> None:
             beside.unlink(missing_ok=True)
 
 
+def write_text_durably(path: Path, text: str) -> None:
+    """Write a text in UTF-8 as `write_durably` does."""
+    write_durably(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+
+
 def remove_parts(folder: Path) -> None:
     """Delete what killed writers left in a folder; its owner calls it."""
     for left in folder.glob(f".*{PART_SUFFIX}"):

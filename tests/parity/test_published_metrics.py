@@ -50,6 +50,7 @@ def handle(image: torch.Tensor) -> ImageBytes:
 EXAMPLE = Example(
     key="one",
     image=handle(BEFORE),
+    size=(96, 70),
     instruction="add a cat",
     caption="a photo of a red sofa",
     edited_caption=CAPTION,

@@ -12,7 +12,7 @@ from ..argument_parser import ArgumentParser
 from ..line_journal import LineJournal
 from ..run_record import package_versions, write_run_record
 from ..text_log import TextLog, say
-from .config import EvaluateConfig
+from .config import EvaluateConfig, Setting
 from .examples import ExampleSet, read_examples
 from .metrics import Metrics
 from .plots import describe
@@ -70,8 +70,6 @@ def _plan(config: EvaluateConfig, found: ExampleSet) -> str:
 
 def _line(record: dict[str, Any]) -> str:
     means = record["means"]
-    setting = ", ".join(
-        f"{name} {record[name]:g}" for name in ("text_scale", "image_scale", "strength", "steps") if name in record
-    )
+    setting = ", ".join(f"{name} {record[name]:g}" for name in Setting._fields if name in record)
     scores = ", ".join(f"{name} {means[name]['value']:.4f}" for name in SHOWN if name in means)
     return f"{record['system']}{f' ({setting})' if setting else ''}: {scores}"

@@ -38,6 +38,7 @@ class Example:
     Attributes:
         key: names it in files and tables; it changes with what is asked.
         image: the picture to edit.
+        size: its width and height.
         instruction: what to do.
         caption: what the picture shows; may be empty.
         edited_caption: what it shows afterwards; may be empty.
@@ -48,6 +49,7 @@ class Example:
 
     key: str
     image: ImageHandle
+    size: tuple[int, int]
     instruction: str
     caption: str = ""
     edited_caption: str = ""
@@ -139,6 +141,7 @@ def _checked(row: Row) -> Example:
     return Example(
         key=f"{slug(row.name, 60)}-{digest.hexdigest()[:8]}",
         image=row.image,
+        size=picture.size,
         instruction=instruction,
         caption=caption,
         edited_caption=edited_caption,

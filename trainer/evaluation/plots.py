@@ -59,9 +59,9 @@ def choose_axes(summaries: Sequence[Summary]) -> Axes | None:
     return None
 
 
-def describe(setting: Setting, *, but: str = "") -> str:
+def describe(setting: Setting) -> str:
     """Write a setting for people."""
-    return ", ".join(f"{LABELS[name]} {value:g}" for name, value in setting.named().items() if name != but)
+    return ", ".join(f"{LABELS[name]} {value:g}" for name, value in setting.named().items())
 
 
 def varying(summaries: Sequence[Summary]) -> list[str]:
@@ -150,7 +150,7 @@ def draw_side_by_side(rows: Sequence[Row], chosen: Mapping[str, Setting], folder
     return to_pil(draw_grid(pictures, [wrap(one.instruction) for one in examples], names, cell=_CELL))
 
 
-def draw_scale_grids(rows: Sequence[Row], folder: Path, shown: int) -> list[tuple[str, Image.Image]]:
+def draw_scale_grids(rows: Sequence[Row], folder: Path, shown: int) -> list[Image.Image]:
     """Draw edits over both scales for systems that were swept over both (Figure 4).
 
     Args:
@@ -159,7 +159,7 @@ def draw_scale_grids(rows: Sequence[Row], folder: Path, shown: int) -> list[tupl
         shown: examples of every system.
 
     Returns:
-        Name and picture of each.
+        The pictures, each with its title.
     """
     grids = []
     for system in dict.fromkeys(row.system for row in rows):
@@ -174,7 +174,7 @@ def draw_scale_grids(rows: Sequence[Row], folder: Path, shown: int) -> list[tupl
             grid = draw_grid(
                 pictures, [f"image {one:g}" for one in images], [f"text {one:g}" for one in texts], title, _CELL
             )
-            grids.append((title, to_pil(grid)))
+            grids.append(to_pil(grid))
     return grids
 
 

@@ -7,13 +7,13 @@ import html
 import io
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from ...ip2p_core.pair_store.durable_files import write_durably
+from ...ip2p_core.pair_store.durable_files import write_durably, write_text_durably
 from ..page_parts import page, picture_tag, table
 from .config import EvaluateConfig
 from .examples import Example, ExampleSet
@@ -104,8 +104,8 @@ def write_report(
     pictures = _draw(config, rows, summaries, axes, chosen)
     for name, picture in pictures.items():
         write_durably(folder / name, lambda beside, picture=picture: picture.save(beside, "PNG"))  # type: ignore[misc]
-    _write_text(folder / ROWS, _csv(rows))
-    _write_text(folder / REPORT, json.dumps(_finite(record), indent=1, ensure_ascii=False))
+    write_text_durably(folder / ROWS, _csv(rows))
+    write_text_durably(folder / REPORT, json.dumps(_finite(record), indent=1, ensure_ascii=False))
     body = [
         _introduction(config, found, summaries),
         *_figures(pictures, reason_of(summaries, axes)),
@@ -117,7 +117,7 @@ def write_report(
         _measured(record),
         *_gallery(config, rows, chosen, folder),
     ]
-    _write_text(folder / PAGE, page(f"Evaluation of {folder.resolve().name}", body))
+    write_text_durably(folder / PAGE, page(f"Evaluation of {folder.resolve().name}", body))
     return record
 
 
@@ -133,7 +133,7 @@ def _draw(
         pictures["tradeoff.png"] = draw_curves(summaries, axes)
     if config.shown:
         pictures["side_by_side.png"] = draw_side_by_side(rows, chosen, folder, config.shown)
-        for number, (_, grid) in enumerate(draw_scale_grids(rows, folder, min(GRID_EXAMPLES, config.shown))):
+        for number, grid in enumerate(draw_scale_grids(rows, folder, min(GRID_EXAMPLES, config.shown))):
             pictures[f"grid_{number}.png"] = grid
     return pictures
 
@@ -265,8 +265,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_finite(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _write_text(path: Path, text: str) -> None:
-    write: Callable[[Path], object] = lambda beside: beside.write_text(text, encoding="utf-8")  # noqa: E731
-    write_durably(path, write)

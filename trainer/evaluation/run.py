@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from ...ip2p_core.errors import ConfigError
 from ...ip2p_core.image_tensor import load_image, to_pil
-from ...ip2p_core.pair_store.durable_files import write_durably
+from ...ip2p_core.pair_store.durable_files import write_durably, write_text_durably
 from ..line_journal import LineJournal
 from .config import EvaluateConfig, Setting, SystemConfig, identity_of
 from .examples import Example
@@ -153,15 +154,14 @@ class Evaluation:
                 )
             loaded: System | None = None
             for chunk in self._chunks(usable):
-                images: Tensor | None = None
+                load = cache(partial(_stack, chunk))  # once for all settings, and not where nothing is missing
                 for setting in system.settings():
                     for seed in self.config.seeds:
                         tasks = [Task(number, one, setting, seed) for number, one in chunk]
                         if not all((self.folder / self._path(system, task)).is_file() for task in tasks):
                             loaded = loaded or load_system(system, self.config, self.metrics.scorer)
-                            images = _stack(chunk) if images is None else images
-                            self._edit(system, loaded, images, tasks)
-                        rows += self._measure(system, tasks)
+                            self._edit(system, loaded, load(), tasks)
+                        rows += self._measure(system, tasks, load)
         return rows
 
     def _chunks(self, usable: Sequence[tuple[int, Example]]) -> Iterator[list[tuple[int, Example]]]:
@@ -169,9 +169,7 @@ class Evaluation:
         chunk: list[tuple[int, Example]] = []
         for number, example in usable:
             is_next = bool(chunk) and number == chunk[-1][0] + 1
-            if chunk and not (
-                is_next and len(chunk) < self.config.batch_size and _size(chunk[-1][1]) == _size(example)
-            ):
+            if chunk and not (is_next and len(chunk) < self.config.batch_size and chunk[-1][1].size == example.size):
                 yield chunk
                 chunk = []
             chunk.append((number, example))
@@ -190,11 +188,11 @@ class Evaluation:
             write_durably(self.folder / self._path(system, task), lambda beside, image=image: image.save(beside, "PNG"))  # type: ignore[misc]
         self.progress.num_made += len(tasks)
 
-    def _measure(self, system: SystemConfig, tasks: Sequence[Task]) -> list[Row]:
+    def _measure(self, system: SystemConfig, tasks: Sequence[Task], load: Callable[[], Tensor]) -> list[Row]:
         rows = [Row(system.name, task.setting, task.seed, task.example, self._path(system, task), {}) for task in tasks]
         missing = [row for row in rows if row.key not in self._known]
         if missing:
-            originals = torch.stack([row.example.image.tensor() for row in missing])
+            originals = load()[[row.key not in self._known for row in rows]]
             editeds = torch.stack([load_image(self.folder / row.picture).pixels for row in missing])
             examples = [row.example for row in missing]
             measured = self.metrics.measure(examples, originals, editeds)
@@ -226,7 +224,7 @@ class Evaluation:
         if path.exists():
             _compare(system.name, json.loads(path.read_text(encoding="utf-8")), identity, path.parent)
         else:
-            write_durably(path, lambda beside: beside.write_text(json.dumps(identity, indent=1), encoding="utf-8"))
+            write_text_durably(path, json.dumps(identity, indent=1))
 
 
 def _compare(name: str, before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
@@ -240,7 +238,3 @@ def _compare(name: str, before: Mapping[str, Any], now: Mapping[str, Any], folde
 
 def _stack(chunk: Sequence[tuple[int, Example]]) -> Tensor:
     return torch.stack([example.image.tensor() for _, example in chunk])
-
-
-def _size(example: Example) -> tuple[int, int]:
-    return example.image.picture().size

@@ -94,6 +94,11 @@ def _mean(rows: Sequence[Row], name: str) -> Mean:
     each = numpy.array([numpy.mean(some) for some in values.values()])
     if not len(each):
         return Mean(float("nan"), float("nan"), float("nan"), 0, num_left_out)
-    draws = numpy.random.default_rng(0).integers(0, len(each), (RESAMPLES, len(each)))
-    low, high = numpy.percentile(each[draws].mean(1), [(100 - CONFIDENCE) / 2, (100 + CONFIDENCE) / 2])
-    return Mean(float(each.mean()), float(low), float(high), len(each), num_left_out)
+    return Mean(float(each.mean()), *bootstrap(each), len(each), num_left_out)
+
+
+def bootstrap(values: numpy.ndarray) -> tuple[float, float]:
+    """Return the 95 % interval of the mean of numbers that are independent of each other; at least one."""
+    draws = numpy.random.default_rng(0).integers(0, len(values), (RESAMPLES, len(values)))
+    low, high = numpy.percentile(values[draws].mean(1), [(100 - CONFIDENCE) / 2, (100 + CONFIDENCE) / 2])
+    return float(low), float(high)

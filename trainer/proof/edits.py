@@ -12,7 +12,7 @@ import torch
 from ...ip2p_core.image_tensor import to_pil
 from ...ip2p_core.pair_record import ImageBytes, PairRecord
 from ...ip2p_core.pair_store import PairWriter, Unit
-from ...ip2p_core.pair_store.durable_files import write_durably
+from ...ip2p_core.pair_store.durable_files import write_durably, write_text_durably
 from ...ip2p_core.triplet import Triplet, prompt_id
 from ..shape_world.render import render
 from ..shape_world.world_edits import WorldEdit, world_edit_at
@@ -80,9 +80,9 @@ def write_triplets(path: Path, edits: Sequence[WorldEdit]) -> None:
             "edited_caption": triplet.edited_caption,
         }
         lines.append(json.dumps({**record, "edit_type": edit.edit_type}))
-    _write(path, "\n".join(lines) + "\n")
+    write_text_durably(path, "\n".join(lines) + "\n")
     wordings = {edit.instruction: list(edit.training_instructions()) for edit in edits}
-    _write(wordings_path(path), json.dumps(wordings, indent=0))
+    write_text_durably(wordings_path(path), json.dumps(wordings, indent=0))
 
 
 def wordings_path(triplets: Path) -> Path:
@@ -114,7 +114,7 @@ def write_examples(folder: Path, named: Sequence[Named], size: int) -> Path:
         files = {kind: f"{name}-{kind}.png" for kind in pictures}
         lines.append(json.dumps({"id": name, **files, **texts, "edit_type": edit.edit_type}))
     path = folder / "examples.jsonl"
-    _write(path, "\n".join(lines) + "\n")
+    write_text_durably(path, "\n".join(lines) + "\n")
     return path
 
 
@@ -129,7 +129,3 @@ def write_rendered_pairs(folder: Path, edits: Sequence[WorldEdit], size: int) ->
             name = prompt_id(triplet)
             record = PairRecord(name, 0, triplet, 0, None, None, "rendered", None, pair[0], pair[1])
             writer.add(Unit(name, 0, 1), [record])
-
-
-def _write(path: Path, text: str) -> None:
-    write_durably(path, lambda beside: beside.write_text(text, encoding="utf-8"))

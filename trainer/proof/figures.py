@@ -64,7 +64,7 @@ def draw_tradeoff_plot(curves: Mapping[str, Curve], path: Path) -> None:
         x, y = [one.value for one in curve.directional], [one.value for one in curve.image]
         axes.plot(x, y, "o-", label=name, color=colour)
         for scale, *place in zip(curve.scales, x, y, strict=True):
-            if scale == scale and len(curve.scales) > 1:
+            if len(curve.scales) > 1:
                 axes.annotate(f"{scale:g}", place, xytext=(5, 4), textcoords="offset points", color=colour, fontsize=8)
     axes.legend()
     axes.grid(alpha=0.3)

@@ -12,12 +12,12 @@ import numpy
 from scipy.stats import spearmanr
 
 from ...ip2p_core.pair_store import PairStore
+from ..evaluation.summary import bootstrap
 from ..shape_world.attribute_judge import AttributeJudge, Seen
 from .config import ATTRIBUTE_EDITS, EDIT_TYPES
 from .stages import Run, dataset, judge_path
 from .trials import Trial
 
-RESAMPLES = 1000
 BATCH = 64
 SAME_PLACE = 0.1
 """Centres nearer to each other than this part of the side have the same place."""
@@ -61,9 +61,7 @@ def of_numbers(values: Sequence[float]) -> Estimate:
     finite = numpy.array([value for value in values if numpy.isfinite(value)])
     if not len(finite):
         return Estimate(float("nan"), float("nan"), float("nan"), 0)
-    draws = numpy.random.default_rng(0).integers(0, len(finite), (RESAMPLES, len(finite)))
-    low, high = numpy.percentile(finite[draws].mean(1), [2.5, 97.5])
-    return Estimate(float(finite.mean()), float(low), float(high), len(finite))
+    return Estimate(float(finite.mean()), *bootstrap(finite), len(finite))
 
 
 def accuracy_table(trials: Sequence[Trial], variants: Sequence[str]) -> dict[str, dict[str, Estimate]]:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ...ip2p_core.pair_store.durable_files import write_durably
+from ...ip2p_core.pair_store.durable_files import write_durably, write_text_durably
 from ..run_record import package_versions
 from .config import VARIANTS, ProofConfig
 from .figures import draw_scales, draw_sharing, draw_tradeoff_plot, draw_variants
@@ -70,8 +70,8 @@ def write_report(run: Run, results: Mapping[str, Any], trials: Sequence[Trial], 
         "versions": package_versions("matplotlib"),
         "hardware": hardware,
     }
-    _write(folder / TABLES, json.dumps(_plain(content), indent=1))
-    _write(folder / README, "\n\n".join(parts) + "\n")
+    write_text_durably(folder / TABLES, json.dumps(_plain(content), indent=1))
+    write_text_durably(folder / README, "\n\n".join(parts) + "\n")
     return folder / README
 
 
@@ -195,7 +195,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _write(path: Path, text: str) -> None:
-    write_durably(path, lambda beside: beside.write_text(text, encoding="utf-8"))

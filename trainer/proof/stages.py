@@ -13,15 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy
 import torch
 
 from ...ip2p_core.checkpoint import embedded_model_path, read_checkpoint, write_checkpoint
 from ...ip2p_core.errors import ConfigError, Ip2pError
 from ...ip2p_core.pair_store import PairStore
-from ...ip2p_core.pair_store.durable_files import write_durably
+from ...ip2p_core.pair_store.durable_files import write_text_durably
 from ...ip2p_core.pair_store.review import LIST_FORMAT
-from ...ip2p_core.similarity import Thresholds, keep_best
+from ...ip2p_core.similarity import Percentiles, Thresholds, keep_best
 from .. import dataset_command, pairs_command, train_command
 from ..diffusers_adapter import new_modules
 from ..shape_world.attribute_judge import AttributeJudge
@@ -60,7 +59,7 @@ class Run:
             return json.loads(path.read_text(encoding="utf-8"))
         self._say(f"Stage {name}.")
         text = json.dumps(work(), indent=1)
-        write_durably(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+        write_text_durably(path, text)
         return json.loads(text)
 
     def command(self, main: Callable[[Sequence[str]], int | None], name: str, settings: dict[str, Any]) -> None:
@@ -76,7 +75,7 @@ class Run:
         """
         path = self.folder / "configs" / f"{name}.json"
         text = json.dumps(settings, indent=1)
-        write_durably(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+        write_text_durably(path, text)
         if main([str(path)]):
             raise Ip2pError(f"The command of {path} did not finish. Look at its messages above, and run this again.")
 
@@ -191,29 +190,18 @@ def calibrate(records: Sequence[Any], survival: float) -> Thresholds:
     scored = [one for one in records if one.scores is not None]
     if not scored:
         raise ConfigError("The pairs have no scores. Make them with a scorer.")
-    prompts = {one.prompt_id for one in scored}
+    prompts, scores = {one.prompt_id for one in scored}, [one.scores for one in scored]
     low, high = 0.0, 100.0
     thresholds = Thresholds(image=-1.0, caption=-1.0, directional=-1.0)
     for _ in range(30):
         percentile = (low + high) / 2
-        found = _at_percentile(scored, percentile)
+        found = Percentiles(image=percentile, caption=percentile, directional=percentile).thresholds(scores)
         passing = {key[0] for key in _best(scored, found, 1)}
         if len(passing) >= survival * len(prompts):
             low, thresholds = percentile, found
         else:
             high = percentile
     return thresholds
-
-
-def _at_percentile(records: Sequence[Any], percentile: float) -> Thresholds:
-    columns = {
-        "image": [one.scores.image for one in records],
-        "caption": [min(one.scores.caption_0, one.scores.caption_1) for one in records],
-        "directional": [one.scores.directional for one in records],
-    }
-    return Thresholds(
-        **{name: float(min(1.0, max(-1.0, numpy.percentile(values, percentile)))) for name, values in columns.items()}
-    )
 
 
 def _best(records: Sequence[Any], thresholds: Thresholds, keep: int) -> list[tuple[str, int]]:
@@ -244,7 +232,7 @@ def _write_subset(run: Run, name: str, source: str, keys: Sequence[tuple[str, in
     ]
     path = run.folder / "data" / f"{name}_rejected.json"
     text = json.dumps({"format": LIST_FORMAT, "rejected": rejected})
-    write_durably(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+    write_text_durably(path, text)
     dataset_command.main(["apply", str(dataset(run, source)), str(path), "-o", str(dataset(run, name))])
 
 

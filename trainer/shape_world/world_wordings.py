@@ -8,15 +8,10 @@ from __future__ import annotations
 
 import re
 
+from .edits import WORDINGS
+
 WORLD_WORDINGS: dict[str, tuple[str, ...]] = {
-    "recolour": (
-        "make the {thing} {colour}",
-        "turn the {thing} {colour}",
-        "paint the {thing} {colour}",
-        "change the color of the {thing} to {colour}",
-        "the {thing} should be {colour}",
-        "change the {thing} to {colour}",
-    ),
+    "recolour": WORDINGS["recolour"],
     "replace": (
         "replace the {thing} with {new}",
         "turn the {thing} into {new}",
@@ -41,14 +36,7 @@ WORLD_WORDINGS: dict[str, tuple[str, ...]] = {
         "it should be {medium}",
         "redo the picture as {medium}",
     ),
-    "background": (
-        "make the background {ground}",
-        "change the background to {ground}",
-        "put it on a {ground} background",
-        "turn the background {ground}",
-        "paint the background {ground}",
-        "the background should be {ground}",
-    ),
+    "background": WORDINGS["background"],
     "weather": (
         "show it {weather}",
         "make it look {look}",
@@ -65,14 +53,7 @@ WORLD_WORDINGS: dict[str, tuple[str, ...]] = {
         "there should be {new}{place}",
         "put in {new}{place}",
     ),
-    "remove": (
-        "remove the {thing}",
-        "delete the {thing}",
-        "take away the {thing}",
-        "erase the {thing}",
-        "get rid of the {thing}",
-        "take the {thing} out of the picture",
-    ),
+    "remove": WORDINGS["remove"],
     "count": (
         "make it {number}",
         "there should be {number}",
