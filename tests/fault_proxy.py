@@ -8,12 +8,32 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import NamedTuple
 
 FAULTS = ("429", "500", "slow", "garbage", "cut body", "cut answer", "no choices", "reset")
 """Ways in which a request may fail; "" passes it on."""
+
+
+class Reply(NamedTuple):
+    """An HTTP answer."""
+
+    content: bytes
+    status: int = 200
+    headers: Mapping[str, str] = {}
+    more: int = 0
+    """Bytes that are promised and never sent."""
+
+    def send(self, handler: BaseHTTPRequestHandler) -> None:
+        """Send it."""
+        handler.send_response(self.status)
+        for name, value in {"Content-Type": "application/json", **self.headers}.items():
+            handler.send_header(name, value)
+        handler.send_header("Content-Length", str(len(self.content) + self.more))
+        handler.end_headers()
+        handler.wfile.write(self.content)
 
 
 class FaultProxy:
@@ -84,40 +104,45 @@ class FaultProxy:
             self.most_at_once = max(self.most_at_once, self.num_now)
         try:
             time.sleep(self.delay)
-            self._answer(handler, content, question, fault)
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # the client was killed or lost its patience
+            reply = self._reply(handler.path, content, fault)
         finally:
             with self.lock:
-                self.num_now -= 1
+                self.num_now -= 1  # before it is sent: whoever has the answer may ask again at once
+        try:
+            if reply is None:
+                handler.connection.close()
+                return
+            reply.send(handler)
+        except (BrokenPipeError, ConnectionResetError):
+            return  # the client was killed or lost its patience
+        with self.lock:
+            self.answered[question] += fault == "" and reply.status == 200
 
-    def _answer(self, handler: BaseHTTPRequestHandler, content: bytes, question: str, fault: str) -> None:
+    def _reply(self, path: str, content: bytes, fault: str) -> Reply | None:
+        """What to answer; None closes the connection."""
         if fault == "429":
-            _send(handler, b'{"error": "slow down"}', 429, {"Retry-After": "0.05"})
-        elif fault == "500":
-            _send(handler, b"oops", 500)
-        elif fault == "reset":
-            handler.connection.close()
-        elif fault == "garbage":
-            _send(handler, b"<html>not JSON</html>")
-        elif fault == "no choices":
-            _send(handler, b'{"choices": []}')
-        elif fault == "cut body":
-            _send(handler, b'{"choices": [{"te', more=50)
-        elif fault == "refused":
-            _send(handler, b'{"error": "no such model"}', 404)
-        else:
-            if fault == "slow":
-                time.sleep(self.slow)
-            status, answer = self._real_answer(handler.path, content)
-            if fault == "cut answer":
-                record = json.loads(answer)
-                record["choices"][0].update(text="make the circ", finish_reason="length")
-                record["choices"][0].pop("message", None)
-                answer = json.dumps(record).encode()
-            _send(handler, answer, status)
-            with self.lock:
-                self.answered[question] += fault not in ("slow", "cut answer") and status == 200
+            return Reply(b'{"error": "slow down"}', 429, {"Retry-After": "0.05"})
+        if fault == "500":
+            return Reply(b"oops", 500)
+        if fault == "reset":
+            return None
+        if fault == "garbage":
+            return Reply(b"<html>not JSON</html>")
+        if fault == "no choices":
+            return Reply(b'{"choices": []}')
+        if fault == "cut body":
+            return Reply(b'{"choices": [{"te', more=50)
+        if fault == "refused":
+            return Reply(b'{"error": "no such model"}', 404)
+        if fault == "slow":
+            time.sleep(self.slow)
+        status, answer = self._real_answer(path, content)
+        if fault == "cut answer":
+            record = json.loads(answer)
+            record["choices"][0].update(text="make the circ", finish_reason="length")
+            record["choices"][0].pop("message", None)
+            answer = json.dumps(record).encode()
+        return Reply(answer, status)
 
     def _real_answer(self, path: str, content: bytes) -> tuple[int, bytes]:
         if path.endswith("/moderations"):
@@ -133,14 +158,3 @@ class FaultProxy:
                 return answer.status, answer.read()
         except urllib.error.HTTPError as error:
             return error.code, error.read()
-
-
-def _send(
-    handler: BaseHTTPRequestHandler, content: bytes, status: int = 200, headers: dict | None = None, more: int = 0
-):
-    handler.send_response(status)
-    for name, value in {"Content-Type": "application/json", **(headers or {})}.items():
-        handler.send_header(name, value)
-    handler.send_header("Content-Length", str(len(content) + more))
-    handler.end_headers()
-    handler.wfile.write(content)
