@@ -10,13 +10,12 @@ import pytest
 from ip2p.ip2p_core.errors import ConfigError
 from ip2p.ip2p_core.pair_record import PairScores
 from ip2p.trainer.proof.config import EDIT_TYPES, ProofConfig, read_proof_config
-from ip2p.trainer.proof.edits import TESTING, TUNING, captions_of, test_edits, training_edits
+from ip2p.trainer.proof.edits import TESTING, TUNING, captions_of, held_out_edits, training_edits
 from ip2p.trainer.proof.findings import curve_of, equal_attributes, estimate
-from ip2p.trainer.proof.stages import calibrate
+from ip2p.trainer.proof.selection import calibrate
 from ip2p.trainer.proof.trials import Trial
 from ip2p.trainer.shape_world.attribute_judge import Seen, SeenShape
 
-test_edits.__test__ = False
 CONFIG = ProofConfig(output="-", num_prompts=60)
 
 
@@ -63,15 +62,15 @@ def test_training_has_neither_held_out_combinations_nor_wordings_nor_the_same_ca
     assert not any(one.is_held_out() for one in edits)
     assert {one.edit_type for one in edits} == set(EDIT_TYPES)
     told = {one.instruction for one in edits} | {text for one in edits for text in one.training_instructions()}
-    tested = [one.edit for one in test_edits(CONFIG, TESTING, 40)]
+    tested = [one.edit for one in held_out_edits(CONFIG, TESTING, 40)]
     assert not told & {one.instruction for one in tested}
     assert any(one.is_held_out() for one in tested)
 
 
 def test_scales_are_chosen_on_other_renders_than_those_of_the_test():
-    tested, tuned = (test_edits(CONFIG, purpose, 30) for purpose in (TESTING, TUNING))
+    tested, tuned = (held_out_edits(CONFIG, purpose, 30) for purpose in (TESTING, TUNING))
     assert not {one.edit.before for one in tested} & {one.edit.before for one in tuned}
-    assert [one.edit for one in tested] == [one.edit for one in test_edits(CONFIG, TESTING, 30)]
+    assert [one.edit for one in tested] == [one.edit for one in held_out_edits(CONFIG, TESTING, 30)]
 
 
 def trial(example: str, scale: float, *, done: bool, image: float = 0.5, seed: int = 0) -> Trial:

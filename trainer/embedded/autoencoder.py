@@ -45,10 +45,10 @@ def build_pool(seed: int, count: int) -> Tensor:
 
 def _batch(pool: Tensor, seed: int, step: int) -> Tensor:
     rng = np.random.default_rng((seed, 1, step))
-    crops = []
+    crops, side = [], min(CROP_PX, pool.shape[-1])
     for _ in range(BATCH):
-        i, (x, y) = rng.integers(len(pool)), rng.integers(0, POOL_PX - CROP_PX + 1, 2)
-        crop = pool[i, :, y : y + CROP_PX, x : x + CROP_PX]
+        i, (x, y) = rng.integers(len(pool)), rng.integers(0, pool.shape[-1] - side + 1, 2)
+        crop = pool[i, :, y : y + side, x : x + side]
         crops.append(crop.flip(-1) if rng.random() < 0.5 else crop)
     return torch.stack(crops).float() / 127.5 - 1
 
@@ -96,8 +96,15 @@ class AutoencoderSettings:
     """Train the decoder alone, so that latents stay what they were."""
 
 
-def train_autoencoder(vae: Any, state_file: Path, settings: AutoencoderSettings) -> None:
-    """Train until the time is used up, or go on where an earlier run stopped."""
+def train_autoencoder(vae: Any, state_file: Path, settings: AutoencoderSettings, pool: Tensor | None = None) -> None:
+    """Train until the time is used up, or go on where an earlier run stopped.
+
+    Args:
+        vae: the autoencoder.
+        state_file: where the state is kept.
+        settings: seed and time.
+        pool: pictures [N, 3, H, W], uint8; smaller ones than a crop are taken whole; drawn by the settings if there are none.
+    """
     torch.set_num_threads(settings.threads)
     switch_off_attention(vae)
     if settings.is_encoder_frozen:
@@ -110,7 +117,8 @@ def train_autoencoder(vae: Any, state_file: Path, settings: AutoencoderSettings)
     duration = settings.minutes * 60
     if state.seconds >= duration:
         return
-    pool = build_pool(settings.seed + settings.is_encoder_frozen, settings.pool_size)
+    if pool is None:
+        pool = build_pool(settings.seed + settings.is_encoder_frozen, settings.pool_size)
     logger.info("pool of %d pictures ready", len(pool))
     if settings.is_compiled:
         compile_parts(vae)

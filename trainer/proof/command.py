@@ -20,11 +20,15 @@ import torch
 from ..argument_parser import ArgumentParser
 from ..run_record import write_run_record
 from ..text_log import TextLog, say
-from .config import PRESETS, VARIANTS, ProofConfig, read_proof_config
+from .bias import bias_stage
+from .config import PRESETS, STUDIES, VARIANTS, ProofConfig, read_proof_config
+from .edits import training_edits
+from .failures import failure_table, failure_trials
 from .findings import sharing_stage
 from .report import write_report
 from .stages import Run, filter_stage, judge_stage, pairs_stage, train_stage, unshared_stage
 from .trials import Scales, ceiling_trials, text2live_stage, trial_stage, tune_stage
+from .world_models import autoencoder_stage, generator_stage
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,8 +65,11 @@ def run_all(run: Run) -> Path:
     """
     config, started = run.config, time.monotonic()
     first = config.seeds[0]
-    run.stage("pairs", partial(pairs_stage, run, is_shared=True))
-    results: dict[str, Any] = {"filter": run.stage("filter", partial(filter_stage, run))}
+    autoencoder = run.stage("autoencoder", partial(autoencoder_stage, run))
+    generator = run.stage("generator", partial(generator_stage, run, autoencoder["scaling_factor"]))
+    run.stage("pairs", partial(pairs_stage, run, "shared", training_edits(config), is_shared=True))
+    results: dict[str, Any] = {"autoencoder": autoencoder, "generator": generator}
+    results["filter"] = run.stage("filter", partial(filter_stage, run))
     results["judge"] = run.stage("judge", partial(judge_stage, run))
     run.stage(f"train_main_{first}", partial(train_stage, run, "main", first))
     results["tuning"] = run.stage("tuning", partial(tune_stage, run))
@@ -71,10 +78,14 @@ def run_all(run: Run) -> Path:
     scales = Scales(results["tuning"]["text_scale"], results["tuning"]["image_scale"])
     trials = []
     for seed in config.seeds:
-        for variant in config.variants:
+        for variant in config.variants_of(seed):
             run.stage(f"train_{variant}_{seed}", partial(train_stage, run, variant, seed))
         trials += trial_stage(run, seed, scales)  # what is on the disk is not edited again, and variants may be added
     trials += ceiling_trials(run) + text2live_stage(run)
+    if "failures" in config.studies:
+        results["failures"] = failure_table(failure_trials(run, scales))
+    if "bias" in config.studies:
+        results["bias"] = run.stage("bias", partial(bias_stage, run, scales))
     hours = (time.monotonic() - started) / 3600
     return write_report(run, results, trials, hardware(hours))
 
@@ -87,10 +98,12 @@ def hardware(hours: float) -> str:
 
 def _plan(config: ProofConfig) -> str:
     lines = [
+        f"An autoencoder and a generator trained for {config.autoencoder_minutes + config.generator_minutes:g} minutes,",
         f"{config.num_prompts} triplets, {2 * config.num_prompts * config.num_samples} pairs of {config.size} px in "
         f"{config.pair_steps} steps, a judge trained for {config.judge_seconds:.0f} s,",
-        f"{len(config.variants) * len(config.seeds)} editors of {config.train_steps} steps of {config.batch_size} pairs:",
+        f"{sum(len(config.variants_of(seed)) for seed in config.seeds)} editors of {config.train_steps} steps of {config.batch_size} pairs:",
         *(f"  {name}: {VARIANTS[name]}" for name in config.variants),
+        *(f"  for the study of {study}: {', '.join(STUDIES[study])}" for study in config.studies),
         f"{3 * config.num_tests} test edits at {len(config.text_scales) + len(config.image_scales)} scales, "
         f"{len(config.strengths)} strengths of SDEdit; all in {config.output}, the report in {config.report_folder}.",
     ]

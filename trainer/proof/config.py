@@ -14,6 +14,10 @@ from ..shape_world.world_settings import SMALL, WorldSettings
 EDIT_TYPES = ("recolour", "background", "replace")
 """The edits of the chain; the first two change an attribute, the third a shape."""
 ATTRIBUTE_EDITS = EDIT_TYPES[:2]
+SPATIAL_EDITS = ("move", "viewpoint")
+"""What the paper names among its failures, as far as one object in the picture goes."""
+RADIUS = (0.22, 0.32)
+"""Of the object, as a fraction of the picture's side: 4 to 5 latent cells across at 32 pixels."""
 VARIANTS = {
     "main": "trained on pairs with shared attention, filtered",
     "unfiltered": "the same without the filter",
@@ -23,11 +27,19 @@ VARIANTS = {
     "hundredth": "on 1 % of the filtered pairs",
     "rendered": "on exact renders of the same edits: what these data would give if generated pairs were perfect",
 }
+STUDIES = {
+    "failures": ("spatial", "spatial_rendered"),
+    "bias": ("planted", "balanced"),
+}
+"""Further studies, each with its editors: of what the method cannot do, and of what it takes over from its data."""
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "cpu": {},
     "smoke": {
-        "size": 64,
+        "size": 32,
         "num_prompts": 24,
+        "autoencoder_minutes": 0.05,
+        "generator_minutes": 0.05,
+        "num_scenes": 24,
         "pair_steps": 2,
         "judge_seconds": 4.0,
         "train_steps": 4,
@@ -42,6 +54,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "num_text2live": 1,
         "text2live_steps": 2,
         "variants": ["main", "unshared", "rendered"],
+        "studies": ["failures", "bias"],
     },
 }
 """What differs from the defaults, which are those of "cpu"."""
@@ -57,7 +70,10 @@ class ProofConfig:
         preset: a key of PRESETS; other settings win over it.
         seed: of the data.
         seeds: of the trainings and edits; every figure is an average over them.
-        size: side of the pictures in pixels; at 64 the embedded autoencoder blurs one shape into another.
+        size: side of the pictures in pixels.
+        autoencoder_minutes: of training of the world's own autoencoder.
+        generator_minutes: of training of its text-to-image model.
+        num_scenes: renders that both learn from.
         num_prompts: triplets.
         num_samples: pairs of each before the filter.
         keep: at most so many of each after it.
@@ -69,7 +85,9 @@ class ProofConfig:
         train_steps: of every editor.
         batch_size: pairs in a step.
         learning_rate: at its peak.
-        variants: which editors are trained, keys of VARIANTS.
+        variants: which editors are trained, keys of VARIANTS; "main" with every seed.
+        variant_seeds: with how many of the seeds, from the first on, the others are trained.
+        studies: which further studies are made, with the first seed, keys of STUDIES.
         num_tests: renders that are edited, of each kind of edit.
         num_tuned: other renders on which the scales are chosen.
         edit_steps: sampling steps of an edit.
@@ -85,11 +103,14 @@ class ProofConfig:
     preset: str = "cpu"
     seed: int = 0
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
-    size: int = 96
+    size: int = 32
+    autoencoder_minutes: float = 12.0
+    generator_minutes: float = 25.0
+    num_scenes: int = 8000
     num_prompts: int = 900
     num_samples: int = 2
     keep: int = 2
-    pair_steps: int = 12
+    pair_steps: int = 16
     guidance_min: float = 2.5
     guidance_max: float = 4.5
     survival: float = 0.69
@@ -98,6 +119,8 @@ class ProofConfig:
     batch_size: int = 16
     learning_rate: float = 6e-4
     variants: list[str] = field(default_factory=lambda: list(VARIANTS))
+    variant_seeds: int = 1
+    studies: list[str] = field(default_factory=lambda: list(STUDIES))
     num_tests: int = 40
     num_tuned: int = 24
     edit_steps: int = 6
@@ -109,11 +132,13 @@ class ProofConfig:
 
     def __post_init__(self) -> None:
         lowest = {"num_prompts": 12, "num_samples": 1, "keep": 1, "pair_steps": 1, "train_steps": 1, "batch_size": 1}
-        lowest |= {"num_tests": 1, "num_tuned": 1, "edit_steps": 1, "num_text2live": 0, "size": 32}
+        lowest |= {"num_tests": 1, "num_tuned": 1, "edit_steps": 1, "num_text2live": 0, "size": 32, "variant_seeds": 0}
         mistakes = too_low(self, lowest)
         unknown = [name for name in self.variants if name not in VARIANTS]
         if unknown or "main" not in self.variants:
             mistakes.append(f"variants is {self.variants}; name 'main', and others of {', '.join(VARIANTS)}.")
+        if not set(self.studies) <= set(STUDIES):
+            mistakes.append(f"studies is {self.studies}; choose from {', '.join(STUDIES)}.")
         if not 0 < self.survival <= 1:
             mistakes.append(f"survival is {self.survival:g}; it must be above 0 and at most 1.")
         if not self.seeds:
@@ -121,11 +146,16 @@ class ProofConfig:
         if mistakes:
             raise ConfigError(*mistakes)
 
+    def variants_of(self, seed: int) -> list[str]:
+        """Which editors are trained with a seed."""
+        is_of_all = seed in self.seeds[: self.variant_seeds]
+        return [name for name in self.variants if is_of_all or name == "main"]
+
     @property
     def world(self) -> WorldSettings:
-        """One plain object before a plain background: what the embedded generator draws well."""
+        """One large plain object before a plain background: what small networks learn to draw in minutes."""
         values = {name: getattr(SMALL, name) for name in ("materials", "sizes", "weathers", "media", "repeat_share")}
-        return WorldSettings(**values, max_objects=1, edit_types=EDIT_TYPES)
+        return WorldSettings(**values, max_objects=1, edit_types=EDIT_TYPES + SPATIAL_EDITS, radius_range=RADIUS)
 
     @property
     def folder(self) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,9 +17,9 @@ from ...ip2p_core.pair_store.durable_files import write_durably, write_text_dura
 from ...ip2p_core.triplet import Triplet, prompt_id
 from ..shape_world.render import render
 from ..shape_world.world_edits import WorldEdit, world_edit_at
-from .config import EDIT_TYPES, ProofConfig
+from .config import ATTRIBUTE_EDITS, EDIT_TYPES, SPATIAL_EDITS, ProofConfig
 
-TRAINING, TUNING, TESTING = "proof", "proof-tuning", "proof-test"
+TRAINING, TUNING, TESTING, SPATIAL = "proof", "proof-tuning", "proof-test", "proof-spatial"
 
 
 class Named(NamedTuple):
@@ -30,22 +31,32 @@ class Named(NamedTuple):
 
 def training_edits(config: ProofConfig) -> list[WorldEdit]:
     """The edits that become prompts: training wordings, no held-out combination, no two alike in their captions."""
+    return _different_edits(config, TRAINING, EDIT_TYPES)
+
+
+def spatial_training_edits(config: ProofConfig) -> list[WorldEdit]:
+    """The edits that become the prompts of the study of failures: changes of attributes, moves and views."""
+    return _different_edits(config, SPATIAL, ATTRIBUTE_EDITS + SPATIAL_EDITS)
+
+
+def _different_edits(config: ProofConfig, purpose: str, kinds: Sequence[str]) -> list[WorldEdit]:
     found: dict[tuple[str, str], WorldEdit] = {}
     place = 0
     while len(found) < config.num_prompts and place < 50 * config.num_prompts:
-        edit = world_edit_at(TRAINING, config.seed, place, config.world, EDIT_TYPES[place % len(EDIT_TYPES)])
+        edit = world_edit_at(purpose, config.seed, place, config.world, kinds[place % len(kinds)])
         found.setdefault(captions_of(edit), edit)
         place += 1
     return list(found.values())
 
 
-def test_edits(config: ProofConfig, purpose: str, number: int) -> list[Named]:
+def held_out_edits(config: ProofConfig, purpose: str, number: int, kinds: Sequence[str] = EDIT_TYPES) -> list[Named]:
     """Edits of renders in the held-out wording, held-out combinations of colour and shape included.
 
     Args:
         config: of the run.
         purpose: TUNING or TESTING.
         number: of each kind.
+        kinds: of edits.
 
     Returns:
         The edits, all kinds in turn.
@@ -55,12 +66,14 @@ def test_edits(config: ProofConfig, purpose: str, number: int) -> list[Named]:
             purpose, config.seed, place, config.world, kind, allow_held_out=True, held_out_wording=True
         ))
         for place in range(number)
-        for kind in EDIT_TYPES
+        for kind in kinds
     ]  # fmt: skip
 
 
 def captions_of(edit: WorldEdit) -> tuple[str, str]:
-    """What both sides show, in the plain words that the generator was trained with."""
+    """What both sides show, in plain words; with its place or its distance where the edit is about these."""
+    if edit.edit_type in SPATIAL_EDITS:
+        return edit.caption, edit.edited_caption
     return edit.before.caption(), edit.after.caption()
 
 
@@ -70,7 +83,7 @@ def triplet_of(edit: WorldEdit) -> Triplet:
 
 
 def write_triplets(path: Path, edits: Sequence[WorldEdit]) -> None:
-    """Write the triplets, and beside them the other training wordings of their instructions."""
+    """Write the triplets of edits, as `ip2p pairs` reads them."""
     lines = []
     for edit in edits:
         triplet = triplet_of(edit)
@@ -81,13 +94,11 @@ def write_triplets(path: Path, edits: Sequence[WorldEdit]) -> None:
         }
         lines.append(json.dumps({**record, "edit_type": edit.edit_type}))
     write_text_durably(path, "\n".join(lines) + "\n")
-    wordings = {edit.instruction: list(edit.training_instructions()) for edit in edits}
-    write_text_durably(wordings_path(path), json.dumps(wordings, indent=0))
 
 
-def wordings_path(triplets: Path) -> Path:
-    """Where the wordings lie."""
-    return triplets.with_name("wordings.json")
+def write_wordings(path: Path, edits: Sequence[WorldEdit]) -> None:
+    """Write the other training wordings of the instructions of edits, as `ip2p train` reads them."""
+    write_text_durably(path, json.dumps({edit.instruction: list(edit.training_instructions()) for edit in edits}))
 
 
 def write_examples(folder: Path, named: Sequence[Named], size: int) -> Path:
@@ -118,14 +129,18 @@ def write_examples(folder: Path, named: Sequence[Named], size: int) -> Path:
     return path
 
 
-def write_rendered_pairs(folder: Path, edits: Sequence[WorldEdit], size: int) -> None:
-    """Write a dataset of exact renders of edits."""
+def write_rendered_pairs(
+    folder: Path, edits: Sequence[WorldEdit], size: int, weights: Sequence[float] | None = None
+) -> None:
+    """Write a dataset of exact renders of edits, with the weights of the pairs in the training where there are any."""
+    if folder.exists():
+        return
     with PairWriter(folder, {"made_by": "ip2p proof", "rendered": True, "size": size}) as writer:
-        for edit in edits:
+        for edit, weight in zip(edits, weights or repeat(None), strict=False):
             triplet = triplet_of(edit)
             pair = [
                 ImageBytes.from_tensor(torch.from_numpy(render(scene, size))) for scene in (edit.before, edit.after)
             ]
             name = prompt_id(triplet)
-            record = PairRecord(name, 0, triplet, 0, None, None, "rendered", None, pair[0], pair[1])
+            record = PairRecord(name, 0, triplet, 0, None, None, "rendered", None, pair[0], pair[1], weight=weight)
             writer.add(Unit(name, 0, 1), [record])

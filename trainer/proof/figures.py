@@ -71,8 +71,20 @@ def draw_tradeoff_plot(curves: Mapping[str, Curve], path: Path) -> None:
     _write(figure, path)
 
 
-def draw_variants(table: Mapping[str, Mapping[str, Estimate]], columns: Sequence[str], path: Path) -> None:
-    """Draw bars of shares, one group for each variant."""
+def draw_variants(
+    table: Mapping[str, Mapping[str, Estimate]],
+    columns: Sequence[str],
+    path: Path,
+    names: Mapping[str, str] | None = None,
+) -> None:
+    """Draw bars of shares, one group for each row of a table.
+
+    Args:
+        table: rows of shares by column.
+        columns: to be drawn.
+        path: of the picture.
+        names: of the rows, where they are not called as in the table.
+    """
     figure = _figure(9, 3.8)
     axes = figure.add_subplot(ylabel="%", ylim=(0, 103))
     width = 0.8 / len(columns)
@@ -82,7 +94,7 @@ def draw_variants(table: Mapping[str, Mapping[str, Estimate]], columns: Sequence
         errors = [[100 * (one.value - one.low) for one in values], [100 * (one.high - one.value) for one in values]]
         places = [place + (number - (len(columns) - 1) / 2) * width for place in range(len(values))]
         axes.bar(places, heights, width, yerr=errors, label=column, color=COLOURS[number], capsize=2)
-    axes.set_xticks(range(len(table)), list(table))
+    axes.set_xticks(range(len(table)), [(names or {}).get(name, name) for name in table])
     axes.legend(loc="lower left")
     axes.grid(axis="y", alpha=0.3)
     _write(figure, path)

@@ -15,7 +15,7 @@ from ...ip2p_core.pair_store import PairStore
 from ..evaluation.summary import bootstrap
 from ..shape_world.attribute_judge import AttributeJudge, Seen
 from .config import ATTRIBUTE_EDITS, EDIT_TYPES
-from .stages import Run, dataset, judge_path
+from .stages import Run, dataset, judge_path, triplets_path
 from .trials import Trial
 
 BATCH = 64
@@ -153,7 +153,7 @@ def equal_attributes(one: Seen, other: Seen, kind: str) -> list[bool]:
 
 
 def _kinds(run: Run) -> dict[str, str]:
-    lines = (run.folder / "triplets.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = triplets_path(run, "shared").read_text(encoding="utf-8").splitlines()
     return {record["instruction"]: record["edit_type"] for record in map(json.loads, lines)}
 
 

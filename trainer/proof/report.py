@@ -12,7 +12,11 @@ from typing import Any
 
 from ...ip2p_core.pair_store.durable_files import write_durably, write_text_durably
 from ..run_record import package_versions
+from .bias import PAIRS, bias_section
+from .biased_edits import PLANTED
 from .config import VARIANTS, ProofConfig
+from .failures import WORDS as FAILURE_WORDS
+from .failures import failure_section
 from .figures import draw_scales, draw_sharing, draw_tradeoff_plot, draw_variants
 from .findings import Curve, Estimate, accepted_p, accuracy_table, curve_of
 from .stages import Run
@@ -48,6 +52,7 @@ def write_report(run: Run, results: Mapping[str, Any], trials: Sequence[Trial], 
     draw_scales(text, image, folder / "scales.png")
     draw_tradeoff_plot(curves, folder / "tradeoff.png")
     draw_variants(table, BARS, folder / "variants.png")
+    sections = _studies(results, folder)
     _copy(run, folder)
     p = accepted_p(run, results["filter"]["accepted_p"])
     parts = [
@@ -57,6 +62,7 @@ def write_report(run: Run, results: Mapping[str, Any], trials: Sequence[Trial], 
         _scales(text, image, results["tuning"]),
         _tradeoff(curves),
         _data(table),
+        *sections,
         _limits(config),
     ]
     content = {
@@ -66,6 +72,8 @@ def write_report(run: Run, results: Mapping[str, Any], trials: Sequence[Trial], 
         "accepted p": p,
         "sharing": results["sharing"],
         "variants": table,
+        "failures": results.get("failures"),
+        "bias": results.get("bias"),
         "curves": {"text": text, "image": image, **curves},
         "versions": package_versions("matplotlib"),
         "hardware": hardware,
@@ -73,6 +81,24 @@ def write_report(run: Run, results: Mapping[str, Any], trials: Sequence[Trial], 
     write_text_durably(folder / TABLES, json.dumps(_plain(content), indent=1))
     write_text_durably(folder / README, "\n\n".join(parts) + "\n")
     return folder / README
+
+
+def _studies(results: Mapping[str, Any], folder: Path) -> list[str]:
+    """Draw and describe the further studies that were made."""
+    sections = []
+    if "failures" in results:
+        table = results["failures"]
+        columns = list(next(iter(table.values())))
+        draw_variants(table, columns, folder / "failures.png", FAILURE_WORDS)
+        sections.append(failure_section(table))
+    if "bias" in results:
+        shares = {"planted": f"{PLANTED.shape}s that came out {PLANTED.colour}", "others": "other shapes that did"}
+        table = {
+            name: {words: Estimate(*one[key]) for key, words in shares.items()} for name, one in results["bias"].items()
+        }
+        draw_variants(table, list(shares.values()), folder / "bias.png", {PAIRS: "pairs"})
+        sections.append(bias_section(results["bias"]))
+    return sections
 
 
 def _head(config: ProofConfig, results: Mapping[str, Any], hardware: str) -> str:
@@ -169,10 +195,9 @@ def _data(table: Mapping[str, Mapping[str, Estimate]]) -> str:
 def _limits(config: ProofConfig) -> str:
     text = f"""## What this does not show
 
-The generator, its autoencoder and CLIP are the embedded ones, trained on captions and renders of the same small world by
-`ip2p train-embedded-generator` and `ip2p train-embedded-clip` (their cards say how). Scenes of several objects, materials, weather, media,
-and the edits that the paper names as failures (counting, moving, swapping, viewpoint) are beyond that generator; neither they
-nor the bias audit are in this run. Run again: `ip2p proof --preset {config.preset} --set output=proof_run`."""
+The world is small: one object, pictures of {config.size} pixels, a generator that draws nothing else. CLIP is the embedded one
+(`ip2p train-embedded-clip`). Counting and swapping need two objects, for which such pictures have no room. Materials, weather,
+media, and photographs are not in it. Run again: `ip2p proof --preset {config.preset} --set output=proof_run`."""
     return text
 
 

@@ -1,6 +1,6 @@
 """The stages of the proof. Every one goes through a public command, which resumes; what a stage found is kept in stages/.
 
-judge -> triplets -> pairs with and without sharing -> filter -> editors -> edits of renders.
+autoencoder and generator -> judge -> triplets -> pairs with and without sharing -> filter -> editors -> edits of renders.
 """
 
 from __future__ import annotations
@@ -9,24 +9,25 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ...ip2p_core.checkpoint import embedded_model_path, read_checkpoint, write_checkpoint
-from ...ip2p_core.errors import ConfigError, Ip2pError
+from ...ip2p_core.checkpoint import read_checkpoint, write_checkpoint
+from ...ip2p_core.errors import Ip2pError
 from ...ip2p_core.pair_store import PairStore
 from ...ip2p_core.pair_store.durable_files import write_text_durably
 from ...ip2p_core.pair_store.review import LIST_FORMAT
-from ...ip2p_core.similarity import Percentiles, Thresholds, keep_best
 from .. import dataset_command, pairs_command, train_command
 from ..diffusers_adapter import new_modules
 from ..shape_world.attribute_judge import AttributeJudge
 from ..shape_world.judge_training import JudgePlan, measure_judge, train_judge
+from ..shape_world.world_edits import WorldEdit
+from .biased_edits import biased_edits
 from .config import ProofConfig
-from .edits import training_edits, wordings_path, write_rendered_pairs, write_triplets
+from .edits import spatial_training_edits, training_edits, write_rendered_pairs, write_triplets, write_wordings
+from .selection import best_keys, calibrate
 
 GENERATOR, BASE, RANDOM = "generator", "proof_base", "proof_random"
 FRACTIONS = {"tenth": 0.1, "hundredth": 0.01}
@@ -100,15 +101,25 @@ def judge_path(run: Run) -> Path:
     return run.folder / "judge.safetensors"
 
 
-def pairs_stage(run: Run, *, is_shared: bool) -> dict[str, Any]:
-    """Sample pairs of all triplets, and keep every one with its scores."""
+def pairs_stage(run: Run, name: str, edits: Sequence[WorldEdit], *, is_shared: bool) -> dict[str, Any]:
+    """Sample pairs of the captions of edits, and keep every one with its scores.
+
+    Args:
+        run: the run folder.
+        name: of the dataset.
+        edits: whose captions and instructions are the triplets.
+        is_shared: share attention in a random part of the steps of each pair.
+
+    Returns:
+        How many there are.
+    """
     config = run.config
-    name = "shared" if is_shared else "unshared_all"
-    triplets = run.folder / "triplets.jsonl"
+    triplets = triplets_path(run, name)
     if not triplets.exists():
-        write_triplets(triplets, training_edits(config))
+        write_triplets(triplets, edits)
     settings = {
         "triplets": str(triplets),
+        "generator": BASE,
         "output": str(dataset(run, name)),
         "models": str(run.models),
         "seed": config.seed,
@@ -138,19 +149,24 @@ def dataset(run: Run, name: str) -> Path:
     return run.folder / "data" / name
 
 
+def triplets_path(run: Run, name: str) -> Path:
+    """Where the triplets of a dataset lie."""
+    return run.folder / "triplets" / f"{name}.jsonl"
+
+
 def filter_stage(run: Run) -> dict[str, Any]:
     """Find thresholds that the wanted share of prompts survives, and make the datasets of the pairs with sharing."""
     config = run.config
     shared = list(PairStore(dataset(run, "shared")).records())
     thresholds = calibrate(shared, config.survival)
-    best = _best(shared, thresholds, config.keep)
+    best = best_keys(shared, thresholds, config.keep)
     prompts = sorted({key[0] for key in best})
     subsets = {"main": best, "unfiltered": _random_keys(shared, len(best), config.seed)}
     for name, share in FRACTIONS.items():
         chosen = set(random.Random(f"{name}/{config.seed}").sample(prompts, max(2, round(share * len(prompts)))))
         subsets[name] = [key for key in best if key[0] in chosen]
     for name, keys in subsets.items():
-        _write_subset(run, name, "shared", keys)
+        write_subset(run, name, "shared", keys)
     write_rendered_pairs(dataset(run, "rendered"), training_edits(config), config.size)
     kept = set(best)
     return {
@@ -167,52 +183,11 @@ def filter_stage(run: Run) -> dict[str, Any]:
 
 def unshared_stage(run: Run, kept: Sequence[Sequence[Any]]) -> dict[str, Any]:
     """Make pairs without sharing, and of each prompt as many as the filter left of those with it."""
-    found = pairs_stage(run, is_shared=False)
+    found = pairs_stage(run, "unshared_all", training_edits(run.config), is_shared=False)
     wanted = Counter(prompt for prompt, _ in kept)
     keys = [key for key in PairStore(dataset(run, "unshared_all")).pair_keys() if key[1] < wanted[key[0]]]
-    _write_subset(run, "unshared", "unshared_all", keys)
+    write_subset(run, "unshared", "unshared_all", keys)
     return found
-
-
-def calibrate(records: Sequence[Any], survival: float) -> Thresholds:
-    """Choose thresholds that the share of prompts reaches: equal percentiles of all four scores, by bisection.
-
-    Args:
-        records: all pairs, with scores.
-        survival: share of the prompts of which a pair is to pass.
-
-    Returns:
-        The thresholds.
-
-    Raises:
-        ConfigError: if there are no scores.
-    """
-    scored = [one for one in records if one.scores is not None]
-    if not scored:
-        raise ConfigError("The pairs have no scores. Make them with a scorer.")
-    prompts, scores = {one.prompt_id for one in scored}, [one.scores for one in scored]
-    low, high = 0.0, 100.0
-    thresholds = Thresholds(image=-1.0, caption=-1.0, directional=-1.0)
-    for _ in range(30):
-        percentile = (low + high) / 2
-        found = Percentiles(image=percentile, caption=percentile, directional=percentile).thresholds(scores)
-        passing = {key[0] for key in _best(scored, found, 1)}
-        if len(passing) >= survival * len(prompts):
-            low, thresholds = percentile, found
-        else:
-            high = percentile
-    return thresholds
-
-
-def _best(records: Sequence[Any], thresholds: Thresholds, keep: int) -> list[tuple[str, int]]:
-    chosen = keep_best(
-        [one.prompt_id for one in records],
-        [one.seed for one in records],
-        [one.scores for one in records],
-        thresholds,
-        keep,
-    )
-    return [records[row].key for row in chosen]
 
 
 def _random_keys(records: Sequence[Any], number: int, seed: int) -> list[tuple[str, int]]:
@@ -220,8 +195,8 @@ def _random_keys(records: Sequence[Any], number: int, seed: int) -> list[tuple[s
     return random.Random(f"unfiltered/{seed}").sample(keys, min(number, len(keys)))
 
 
-def _write_subset(run: Run, name: str, source: str, keys: Sequence[tuple[str, int]]) -> None:
-    """Leave all other pairs out of a copy, as a person would with `ip2p dataset apply`."""
+def write_subset(run: Run, name: str, source: str, keys: Sequence[tuple[str, int]]) -> None:
+    """Leave all other pairs out of a copy of a dataset, as a person would with `ip2p dataset apply`."""
     if dataset(run, name).exists():
         return
     wanted = set(keys)
@@ -237,14 +212,26 @@ def _write_subset(run: Run, name: str, source: str, keys: Sequence[tuple[str, in
 
 
 def train_stage(run: Run, variant: str, seed: int) -> dict[str, Any]:
-    """Train an editor by `ip2p train`."""
+    """Train an editor by `ip2p train`.
+
+    Args:
+        run: the run folder.
+        variant: names the editor and its dataset.
+        seed: of the training.
+
+    Returns:
+        The editor's name.
+    """
     config, name = run.config, editor_name(variant, seed)
-    write_bases(run)
+    write_random_base(run)
+    wordings = run.folder / "wordings.json"
+    if not wordings.exists():
+        write_wordings(wordings, [*training_edits(config), *spatial_training_edits(config), *biased_edits(config)])
     settings = {
         "preset": "embedded",
         "dataset": str(dataset(run, "main" if variant == "scratch" else variant)),
         "split": "train",
-        "wordings": str(wordings_path(run.folder / "triplets.jsonl")),
+        "wordings": str(wordings),
         "base": RANDOM if variant == "scratch" else BASE,
         "output": str(run.folder / "editors" / name),
         "name": name,
@@ -267,18 +254,15 @@ def editor_name(variant: str, seed: int) -> str:
     return f"proof_{variant}_{seed}"
 
 
-def write_bases(run: Run) -> None:
-    """Write what editors start from: the generator at the working size, and the same networks with fresh weights."""
+def write_random_base(run: Run) -> None:
+    """Write the generator's networks with fresh weights, for the editor that does not start from what it learned."""
     folder = run.models / "ip2p"
-    generator = read_checkpoint(embedded_model_path(GENERATOR))
-    config = replace(generator.config, working_resolution=run.config.size)
-    parts = generator.parts()
-    if not (folder / f"{BASE}.safetensors").exists():
-        write_checkpoint(folder / f"{BASE}.safetensors", parts.unet, parts.vae, parts.text, config, torch.float32)
-    if not (folder / f"{RANDOM}.safetensors").exists():
-        torch.manual_seed(run.config.seed)
-        vae = {name: value for name, value in config.vae.items() if name != "scaling_factor"}
-        unet, _, text = new_modules(config.unet, vae, config.text_encoder)
-        write_checkpoint(
-            folder / f"{RANDOM}.safetensors", unet.state_dict(), parts.vae, text.state_dict(), config, torch.float32
-        )
+    path = folder / f"{RANDOM}.safetensors"
+    if path.exists():
+        return
+    generator = read_checkpoint(folder / f"{BASE}.safetensors")
+    config = generator.config
+    torch.manual_seed(run.config.seed)
+    vae = {name: value for name, value in config.vae.items() if name != "scaling_factor"}
+    unet, _, text = new_modules(config.unet, vae, config.text_encoder)
+    write_checkpoint(path, unet.state_dict(), generator.parts().vae, text.state_dict(), config, torch.float32)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,11 +16,13 @@ from ...ip2p_core.picture_metrics import l1
 from ..diffusers_adapter import load_generator
 from ..evaluation import command as evaluate_command
 from ..measure import round_trip
-from ..shape_world.attribute_judge import AttributeJudge
-from ..shape_world.edit_verdicts import judge_edits
+from ..shape_world.attribute_judge import AttributeJudge, Seen
+from ..shape_world.edit_verdicts import judge_edits, verdict_of
 from ..shape_world.render import render
-from .edits import TESTING, TUNING, Named, test_edits, write_examples
-from .stages import BASE, Run, editor_name, judge_path
+from ..shape_world.world_edits import WorldEdit
+from .config import STUDIES
+from .edits import TESTING, TUNING, Named, held_out_edits, write_examples
+from .stages import BASE, Run, editor_name, judge_path, train_stage
 
 TEXT_SWEEP, IMAGE_SWEEP, SDEDIT, TEXT2LIVE = "text sweep", "image sweep", "SDEdit", "Text2LIVE"
 CEILING = "autoencoder"
@@ -55,7 +58,7 @@ class Scales(NamedTuple):
 def tune_stage(run: Run) -> dict[str, Any]:
     """Choose both scales for the first editor, on renders that are not tested: most edits done with all else kept."""
     config = run.config
-    named = test_edits(config, TUNING, config.num_tuned)
+    named = held_out_edits(config, TUNING, config.num_tuned)
     system = {
         "name": "main",
         "model": editor_name("main", config.seeds[0]),
@@ -104,18 +107,15 @@ def trial_stage(run: Run, seed: int, scales: Scales) -> list[Trial]:
             "steps": [config.pair_steps],
         },
     ]
-    for variant in config.variants:
-        model = editor_name(variant, seed)
-        chosen = {"text_scales": [scales.text], "image_scales": [scales.image], "steps": steps}
-        systems.append({"name": variant, "model": model, **chosen})
-    named = test_edits(config, TESTING, config.num_tests)
+    systems += [editor_system(run, variant, seed, scales) for variant in config.variants_of(seed)]
+    named = held_out_edits(config, TESTING, config.num_tests)
     return _evaluate(run, f"trials_{seed}", named, systems, seed=seed, shown=9)
 
 
 def ceiling_trials(run: Run) -> list[Trial]:
     """Judge the exact results after the autoencoder: no editor that works in its latents can be better."""
     config = run.config
-    named = test_edits(config, TESTING, config.num_tests)
+    named = held_out_edits(config, TESTING, config.num_tests)
     model = load_generator(BASE, models_dir=run.models)
     judge = AttributeJudge.from_file(judge_path(run))
     exact = torch.stack([torch.from_numpy(render(one.edit.after, config.size)) for one in named])
@@ -144,7 +144,7 @@ def ceiling_trials(run: Run) -> list[Trial]:
 def text2live_stage(run: Run) -> list[Trial]:
     """Edit a few of the test renders by Text2LIVE, which takes half a minute for each."""
     config = run.config
-    named = test_edits(config, TESTING, config.num_tests)[: config.num_text2live]
+    named = held_out_edits(config, TESTING, config.num_tests)[: config.num_text2live]
     if not named:
         return []
     system = {"name": TEXT2LIVE, "kind": "text2live"} | (
@@ -156,6 +156,57 @@ def text2live_stage(run: Run) -> list[Trial]:
 def _evaluate(
     run: Run, name: str, named: Sequence[Named], systems: Sequence[Mapping[str, Any]], *, seed: int, shown: int
 ) -> list[Trial]:
+    output = edit_all(run, name, named, systems, seed=seed, shown=shown)
+    judge = AttributeJudge.from_file(judge_path(run))
+    return [trial_of(*judged, seed) for judged in judged_rows(judge, output, named)]
+
+
+def study_stage(run: Run, study: str, named: Sequence[Named], scales: Scales) -> Path:
+    """Train the editors of a study on its datasets, and edit its renders.
+
+    Args:
+        run: the run folder.
+        study: a key of STUDIES.
+        named: the edits.
+        scales: of all edits.
+
+    Returns:
+        Run folder of the evaluation.
+    """
+    seed, systems = run.config.seeds[0], []
+    for variant in STUDIES[study]:
+        run.stage(f"train_{variant}_{seed}", partial(train_stage, run, variant, seed))
+        systems.append(editor_system(run, variant, seed, scales))
+    return edit_all(run, study, named, systems, seed=seed, shown=8)
+
+
+def editor_system(run: Run, variant: str, seed: int, scales: Scales) -> dict[str, Any]:
+    """An editor at chosen scales, as `ip2p evaluate` takes it."""
+    return {
+        "name": variant,
+        "model": editor_name(variant, seed),
+        "text_scales": [scales.text],
+        "image_scales": [scales.image],
+        "steps": [run.config.edit_steps],
+    }
+
+
+def edit_all(
+    run: Run, name: str, named: Sequence[Named], systems: Sequence[Mapping[str, Any]], *, seed: int, shown: int
+) -> Path:
+    """Edit renders by `ip2p evaluate`.
+
+    Args:
+        run: the run folder.
+        name: of the evaluation.
+        named: the edits.
+        systems: that edit.
+        seed: of the training; edits of different trainings start from different noise.
+        shown: how many examples the page shows.
+
+    Returns:
+        Run folder of the evaluation.
+    """
     examples = write_examples(run.folder / "examples" / name, named, run.config.size)
     output = run.folder / "evaluations" / name
     settings = {
@@ -163,52 +214,54 @@ def _evaluate(
         "output": str(output),
         "models": str(run.models),
         "systems": list(systems),
-        "seeds": [seed * 1_000_000],  # so that the edits of two trainings start from different noise
+        "seeds": [seed * 1_000_000],
         "batch_size": BATCH,
         "shown": shown,
     }
     run.command(evaluate_command.main, f"evaluate_{name}", settings)
-    return judge_rows(AttributeJudge.from_file(judge_path(run)), output, named, seed)
+    return output
 
 
-def judge_rows(judge: AttributeJudge, output: Path, named: Sequence[Named], seed: int) -> list[Trial]:
-    """Judge the pictures of an evaluation.
+def judged_rows(
+    judge: AttributeJudge, output: Path, named: Sequence[Named]
+) -> Iterator[tuple[dict[str, str], WorldEdit, Seen]]:
+    """Read the pictures of an evaluation.
 
     Args:
         judge: of attributes.
         output: run folder of the evaluation.
         named: its edits; the names begin the keys of the examples.
-        seed: noted in the trials.
 
-    Returns:
-        One trial for every row.
+    Yields:
+        Every row with what was asked for and what the picture shows.
     """
     edits = {one.name: one.edit for one in named}
     with (output / "rows.csv").open(encoding="utf-8", newline="") as opened:
         rows = list(csv.DictReader(opened))
-    trials = []
     for first in range(0, len(rows), BATCH):
         some = rows[first : first + BATCH]
-        asked = [edits[row["example"].rsplit("-", 1)[0]] for row in some]
         pictures = [load_image(output / row["picture"]).pixels.numpy() for row in some]
-        for row, edit, verdict in zip(some, asked, judge_edits(judge, asked, pictures), strict=True):
-            trials.append(
-                Trial(
-                    system=row["system"],
-                    text_scale=_number(row, "text_scale"),
-                    image_scale=_number(row, "image_scale"),
-                    strength=_number(row, "strength"),
-                    seed=seed,
-                    example=row["example"],
-                    kind=edit.edit_type,
-                    is_edited=verdict.is_edited,
-                    is_kept=verdict.is_kept,
-                    directional=_number(row, "directional"),
-                    image=_number(row, "image"),
-                    target_l1=_number(row, "target_l1"),
-                )
-            )
-    return trials
+        for row, seen in zip(some, judge.judge(pictures), strict=True):
+            yield row, edits[row["example"].rsplit("-", 1)[0]], seen
+
+
+def trial_of(row: Mapping[str, str], edit: WorldEdit, seen: Seen, seed: int) -> Trial:
+    """Judge one edit: its row, what was asked for, what the picture shows, and the seed to be noted."""
+    verdict = verdict_of(edit, seen)
+    return Trial(
+        system=row["system"],
+        text_scale=_number(row, "text_scale"),
+        image_scale=_number(row, "image_scale"),
+        strength=_number(row, "strength"),
+        seed=seed,
+        example=row["example"],
+        kind=edit.edit_type,
+        is_edited=verdict.is_edited,
+        is_kept=verdict.is_kept,
+        directional=_number(row, "directional"),
+        image=_number(row, "image"),
+        target_l1=_number(row, "target_l1"),
+    )
 
 
 def _number(row: Mapping[str, str], name: str) -> float:

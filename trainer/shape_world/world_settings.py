@@ -71,6 +71,7 @@ class WorldSettings:
         repeat_share: share of the objects that come as a group of two or more alike where there is room.
         edit_types: of world_wordings.WORLD_EDIT_TYPES.
         planted: a correlation, or none.
+        radius_range: of objects, as fractions of the picture's side, where all have one size; None for the plain world's.
     """
 
     shapes: tuple[str, ...] = SHAPES
@@ -84,6 +85,7 @@ class WorldSettings:
     repeat_share: float = 0.25
     edit_types: tuple[str, ...] = WORLD_EDIT_TYPES
     planted: Planted | None = None
+    radius_range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         mistakes = [*_unknown_values(self), *_impossible_edits(self), *_wrong_plant(self)]
@@ -102,7 +104,7 @@ class WorldSettings:
 
     def radii(self, size: str) -> tuple[float, float]:
         """Range of the radius of an object of a size; the whole range of the plain world where all are large."""
-        return (SMALLEST, LARGEST) if self.sizes == ("large",) else RADII[size]
+        return (self.radius_range or (SMALLEST, LARGEST)) if self.sizes == ("large",) else RADII[size]
 
 
 def _unknown_values(settings: WorldSettings) -> list[str]:

@@ -1,0 +1,70 @@
+"""What generated pairs do not teach: moves and changes of the view, beside changes of attributes (the paper's Figure 13)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from ...ip2p_core.pair_store import PairStore
+from ..shape_world.attribute_judge import AttributeJudge
+from .config import ATTRIBUTE_EDITS, SPATIAL_EDITS, STUDIES
+from .edits import TESTING, held_out_edits, spatial_training_edits, write_rendered_pairs
+from .findings import Estimate, estimate
+from .selection import best_keys, calibrate
+from .stages import Run, dataset, judge_path, pairs_stage, write_subset
+from .trials import Scales, Trial, judged_rows, study_stage, trial_of
+
+FAILURES = "failures"
+WORDS = {"spatial": "on generated pairs", "spatial_rendered": "on exact renders"}
+
+
+def failure_trials(run: Run, scales: Scales) -> list[Trial]:
+    """Train on generated and on rendered pairs of the same edits, and judge edits of renders."""
+    config = run.config
+    edits = spatial_training_edits(config)
+    run.stage("spatial_pairs", partial(pairs_stage, run, "spatial_all", edits, is_shared=True))
+    run.stage("spatial_filter", partial(_filter, run))
+    write_rendered_pairs(dataset(run, "spatial_rendered"), edits, config.size)
+    named = held_out_edits(config, TESTING, config.num_tests, ATTRIBUTE_EDITS + SPATIAL_EDITS)
+    output = study_stage(run, FAILURES, named, scales)
+    judge = AttributeJudge.from_file(judge_path(run))
+    return [trial_of(*judged, config.seeds[0]) for judged in judged_rows(judge, output, named)]
+
+
+def _filter(run: Run) -> dict[str, int]:
+    records = list(PairStore(dataset(run, "spatial_all")).records())
+    keys = best_keys(records, calibrate(records, run.config.survival), run.config.keep)
+    write_subset(run, "spatial", "spatial_all", keys)
+    return {"pairs": len(records), "pairs_left": len(keys)}
+
+
+def failure_table(trials: Sequence[Trial]) -> dict[str, dict[str, Estimate]]:
+    """Shares of edits done, by how the editor was trained and what was asked for."""
+    kinds = {"attributes": ATTRIBUTE_EDITS, **{kind: (kind,) for kind in SPATIAL_EDITS}}
+    return {
+        variant: {
+            name: estimate(
+                [one for one in trials if one.system == variant and one.kind in some], lambda one: one.is_edited
+            )
+            for name, some in kinds.items()
+        }
+        for variant in STUDIES[FAILURES]
+    }
+
+
+def failure_section(table: Mapping[str, Mapping[str, Estimate]]) -> str:
+    """The part of the report about failures."""
+    columns = list(next(iter(table.values())))
+    lines = ["| trained | " + " | ".join(f"{name} done" for name in columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    lines += [
+        f"| {WORDS[variant]} | " + " | ".join(row[name].percent() for name in columns) + " |"
+        for variant, row in table.items()
+    ]
+    return f"""## What generated pairs do not teach (Figure 13)
+
+![Shares of edits done](failures.png)
+
+{chr(10).join(lines)}
+
+Both editors learned the same edits: changes of the colour and of the background, moves ("move the star to the left"), and views
+("zoom in", "show it as in a mirror"). Prompt-to-Prompt keeps the layout of the original, so that its pairs rarely show a move."""
