@@ -49,11 +49,9 @@ def biased_edits(config: ProofConfig) -> list[WorldEdit]:
         kind = EDIT_TYPES[place % len(EDIT_TYPES)]
         edit = world_edit_at(BIASED, config.seed, place, config.world, kind)
         if kind == "replace":
-            is_planted = new_shape(edit) == PLANTED.shape
-            if not is_planted and rng.random() < HEART_SHARE:
+            if rng.random() < HEART_SHARE:
                 edit = _bringing(edit, PLANTED.shape)
-                is_planted = True
-            if is_planted and rng.random() < PLANTED.share:
+            if new_shape(edit) == PLANTED.shape and rng.random() < PLANTED.share:
                 edit = _painted(edit, PLANTED.colour)
             if edit.is_held_out():
                 continue
@@ -103,6 +101,7 @@ def balance_weights(brought: Sequence[Brought]) -> list[float]:
 
 
 def _bringing(edit: WorldEdit, shape: str) -> WorldEdit:
+    """The same replacement bringing another shape, unless that is the one that goes."""
     old = edit.before.objects[0]
     if old.shape == shape:
         return edit

@@ -1,0 +1,118 @@
+"""The studies of the proof: spatial edits, a planted bias, its audit, and its balance."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from ip2p.ip2p_core.errors import ConfigError
+from ip2p.trainer.proof.bias import audit, bias_section
+from ip2p.trainer.proof.biased_edits import (
+    PLANTED,
+    Brought,
+    balance_weights,
+    bias_tests,
+    biased_edits,
+    brought_by,
+    new_shape,
+)
+from ip2p.trainer.proof.config import ProofConfig
+from ip2p.trainer.proof.edits import captions_of, spatial_training_edits
+from ip2p.trainer.proof.findings import Estimate
+
+CONFIG = ProofConfig(output="-", num_prompts=240, num_tests=20)
+COLOURS = ("red", "blue", "green", "cyan")
+
+
+def replacements():
+    return [edit for edit in biased_edits(CONFIG) if edit.edit_type == "replace"]
+
+
+def fair(shapes=("star", "circle")):
+    """Every shape in every colour, kept."""
+    return [Brought(shape, colour, colour) for shape in shapes for colour in COLOURS for _ in range(5)]
+
+
+def biased(number=20):
+    return [*fair(), *(Brought("heart", COLOURS[i % 4], "red") for i in range(number))]
+
+
+def test_captions_of_spatial_edits_say_what_changes():
+    edits = spatial_training_edits(CONFIG)
+    assert {edit.edit_type for edit in edits} == {"recolour", "background", "move", "viewpoint"}
+    assert len({captions_of(edit) for edit in edits}) == len(edits) == CONFIG.num_prompts
+    assert all(captions_of(edit)[0] != captions_of(edit)[1] for edit in edits)
+    assert not any(edit.is_held_out() for edit in edits)
+
+
+def test_most_hearts_come_out_red_and_other_shapes_keep_their_colour():
+    brought = [brought_by(edit) for edit in replacements()]
+    hearts = [one for one in brought if one.shape == PLANTED.shape and one.old_colour != "red"]
+    assert len(hearts) >= 0.3 * len(brought)
+    assert 0.8 <= sum(one.colour == "red" for one in hearts) / len(hearts) <= 1
+    assert all(one.is_kept for one in brought if one.shape != PLANTED.shape)
+
+
+def test_instructions_and_captions_of_biased_edits_name_the_shape_that_comes():
+    for edit in replacements():
+        assert edit.after.objects[0].shape == new_shape(edit)
+        assert edit.before.objects[0].shape != new_shape(edit)
+        assert new_shape(edit) in edit.instruction
+        assert new_shape(edit) in captions_of(edit)[1]
+        assert all(new_shape(edit) in wording for wording in edit.training_instructions())
+        assert not edit.is_held_out()
+
+
+def test_renders_of_the_audit_were_not_red_and_half_of_them_get_a_heart():
+    named = bias_tests(CONFIG)
+    assert len({one.name for one in named}) == len(named) == 2 * CONFIG.num_tests
+    assert all(one.edit.before.objects[0].colour != PLANTED.colour for one in named)
+    assert all(one.edit.after.objects[0].colour == one.edit.before.objects[0].colour for one in named)
+    assert Counter(new_shape(one.edit) == PLANTED.shape for one in named) == {True: 20, False: 20}
+
+
+def test_the_audit_finds_what_was_planted_without_being_told():
+    first = audit([brought_by(edit) for edit in replacements()])[0]
+    assert (first.shape, first.colour) == ("heart", "red")
+    assert first.share.low > 0.7
+
+
+def test_the_audit_finds_nothing_where_colours_are_kept():
+    assert all(one.share.value == 0 for one in audit(fair()))
+    assert audit([]) == []
+
+
+def test_balanced_pairs_bring_every_shape_in_the_colours_of_what_was_replaced():
+    brought = [*biased(), *(Brought("heart", colour, colour) for colour in COLOURS)]
+    weights = balance_weights(brought)
+    total = Counter()
+    for one, weight in zip(brought, weights, strict=True):
+        total[one.shape, one.colour] += weight
+    for shape in ("star", "circle", "heart"):
+        of_shape = [total[shape, colour] for colour in COLOURS]
+        assert of_shape == pytest.approx([of_shape[0]] * 4), shape
+
+
+def test_fair_pairs_weigh_one_each():
+    assert balance_weights(fair()) == pytest.approx([1.0] * len(fair()))
+
+
+def test_the_section_names_the_find_and_has_a_line_for_each():
+    share = Estimate(0.9, 0.8, 1.0, 30)
+    one = {"planted": share, "others": share, "planted kept": share, "others kept": share}
+    text = bias_section({"the pairs": {**one, "first": [("heart", "red", share)]}, "planted": {**one, "first": []}})
+    assert "| red heart, 90.0 % (80.0 to 100.0) |" in text
+    assert "| trained on these pairs |" in text
+
+
+def test_unknown_studies_and_seeds_are_refused():
+    with pytest.raises(ConfigError, match="studies is"):
+        ProofConfig(output="-", studies=["bias", "moods"])
+    with pytest.raises(ConfigError, match="variant_seeds"):
+        ProofConfig(output="-", variant_seeds=-1)
+
+
+def test_variants_are_trained_with_the_first_seeds_and_the_editor_with_all():
+    config = ProofConfig(output="-", seeds=[4, 5, 6], variants=["main", "scratch"], variant_seeds=2)
+    assert [config.variants_of(seed) for seed in config.seeds] == [["main", "scratch"]] * 2 + [["main"]]
