@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from PIL import Image
 
 from ip2p.trainer.__main__ import main
+from ip2p.trainer.proof.config import ProofConfig
+from ip2p.trainer.proof.stages import Run, judge_stage
 from ip2p.trainer.shape_world.attribute_judge import AttributeJudge
 
 
@@ -15,7 +18,7 @@ def test_the_whole_chain_runs_resumes_and_writes_its_report(tmp_path):
     assert main(arguments) == 0
     report = tmp_path / "run" / "report"
     text = (report / "README.md").read_text(encoding="utf-8")
-    for name in ("sharing", "scales", "tradeoff", "variants", "side_by_side", "grid"):
+    for name in ("sharing", "scales", "tradeoff", "variants", "side_by_side", "grid", "failures", "bias"):
         assert f"({name}.png)" in text
         with Image.open(report / f"{name}.png") as picture:
             assert picture.width > 300
@@ -41,3 +44,9 @@ def test_a_dry_run_says_what_it_would_do_and_writes_nothing(tmp_path, capsys):
     assert main(["proof", "--preset", "smoke", "--set", f"output={tmp_path / 'run'}", "--dry-run"]) == 0
     assert "3 editors of 4 steps" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.soak
+def test_the_judge_is_right_on_renders_that_it_never_saw(tmp_path):
+    found = judge_stage(Run(ProofConfig(output=str(tmp_path), judge_seconds=540), print))
+    assert min(value for name, value in found.items() if not name.endswith("worsened")) >= 0.995

@@ -16,8 +16,8 @@ EDIT_TYPES = ("recolour", "background", "replace")
 ATTRIBUTE_EDITS = EDIT_TYPES[:2]
 SPATIAL_EDITS = ("move", "viewpoint")
 """What the paper names among its failures, as far as one object in the picture goes."""
-RADIUS = (0.22, 0.32)
-"""Of the object, as a fraction of the picture's side: 4 to 5 latent cells across at 32 pixels."""
+RADIUS = (0.26, 0.36)
+"""Of the object, as a fraction of the picture's side: 4 to 6 latent cells across at 32 pixels."""
 VARIANTS = {
     "main": "trained on pairs with shared attention, filtered",
     "unfiltered": "the same without the filter",

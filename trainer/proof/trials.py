@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,6 +46,14 @@ class Trial(NamedTuple):
     directional: float
     image: float
     target_l1: float
+
+
+class Judged(NamedTuple):
+    """A row of an evaluation, what was asked for, and what the picture shows."""
+
+    row: dict[str, str]
+    edit: WorldEdit
+    seen: Seen
 
 
 class Scales(NamedTuple):
@@ -222,9 +230,7 @@ def edit_all(
     return output
 
 
-def judged_rows(
-    judge: AttributeJudge, output: Path, named: Sequence[Named]
-) -> Iterator[tuple[dict[str, str], WorldEdit, Seen]]:
+def judged_rows(judge: AttributeJudge, output: Path, named: Sequence[Named]) -> list[Judged]:
     """Read the pictures of an evaluation.
 
     Args:
@@ -232,17 +238,19 @@ def judged_rows(
         output: run folder of the evaluation.
         named: its edits; the names begin the keys of the examples.
 
-    Yields:
+    Returns:
         Every row with what was asked for and what the picture shows.
     """
     edits = {one.name: one.edit for one in named}
     with (output / "rows.csv").open(encoding="utf-8", newline="") as opened:
         rows = list(csv.DictReader(opened))
+    judged: list[Judged] = []
     for first in range(0, len(rows), BATCH):
         some = rows[first : first + BATCH]
         pictures = [load_image(output / row["picture"]).pixels.numpy() for row in some]
         for row, seen in zip(some, judge.judge(pictures), strict=True):
-            yield row, edits[row["example"].rsplit("-", 1)[0]], seen
+            judged.append(Judged(row, edits[row["example"].rsplit("-", 1)[0]], seen))
+    return judged
 
 
 def trial_of(row: Mapping[str, str], edit: WorldEdit, seen: Seen, seed: int) -> Trial:

@@ -70,6 +70,9 @@ def generator_stage(run: Run, scaling_factor: float) -> dict[str, Any]:
     Args:
         run: the run folder.
         scaling_factor: of the autoencoder's latents.
+
+    Returns:
+        How many weights it has.
     """
     config = run.config
     known = load_generator(embedded_model_path(GENERATOR))
