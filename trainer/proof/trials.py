@@ -89,7 +89,7 @@ def _scales(trial: Trial) -> Scales:
 
 
 def trial_stage(run: Run, seed: int, scales: Scales) -> list[Trial]:
-    """Edit the test renders with everything that was trained with a seed, over both scales, and by SDEdit."""
+    """Edit the test renders with everything that was trained with a seed, over both scales; with the first by SDEdit too."""
     config, steps = run.config, [run.config.edit_steps]
     main = editor_name("main", seed)
     systems: list[dict[str, Any]] = [
@@ -107,14 +107,17 @@ def trial_stage(run: Run, seed: int, scales: Scales) -> list[Trial]:
             "image_scales": config.image_scales,
             "steps": steps,
         },
-        {
-            "name": SDEDIT,
-            "kind": "sdedit",
-            "model": BASE,
-            "strengths": config.strengths,
-            "steps": [config.pair_steps],
-        },
     ]
+    if seed == config.seeds[0]:
+        systems.append(
+            {
+                "name": SDEDIT,
+                "kind": "sdedit",
+                "model": BASE,
+                "strengths": config.strengths,
+                "steps": [config.pair_steps],
+            }
+        )
     systems += [editor_system(run, variant, seed, scales) for variant in config.variants_of(seed)]
     named = held_out_edits(config, TESTING, config.num_tests)
     return _evaluate(run, f"trials_{seed}", named, systems, seed=seed, shown=9)
