@@ -180,7 +180,7 @@ def _train_stage(run: Path, stage: Stage, base: str, plan: Plan) -> Path:
         "micro_batch_size": stage.batch_size,
         "learning_rate": stage.learning_rate,
         "resolution": stage.size,
-        "validation_steps": max(1, min(1000, stage.steps // 2)),
+        "validation_steps": min(1000, stage.steps),
         "validation_pairs": 8,
         "compile": stage.is_compiled,
         "export_precision": "fp16" if stage == plan.stages[-1] else "fp32",
