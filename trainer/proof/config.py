@@ -26,6 +26,7 @@ VARIANTS = {
     "tenth": "on 10 % of the filtered pairs",
     "hundredth": "on 1 % of the filtered pairs",
     "rendered": "on exact renders of the same edits: what these data would give if generated pairs were perfect",
+    "longer": "trained further, on the same pairs, for twice as many steps again",
 }
 STUDIES = {
     "failures": ("spatial", "spatial_rendered"),

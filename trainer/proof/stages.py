@@ -32,6 +32,8 @@ from .selection import best_keys, calibrate
 GENERATOR, BASE, RANDOM = "generator", "proof_base", "proof_random"
 FRACTIONS = {"tenth": 0.1, "hundredth": 0.01}
 JUDGED_EDITS = 500
+LONGER = 2
+"""How many times the steps of the others the variant "longer" is trained, after them."""
 
 
 class Run:
@@ -227,17 +229,18 @@ def train_stage(run: Run, variant: str, seed: int) -> dict[str, Any]:
     wordings = run.folder / "wordings.json"
     if not wordings.exists():
         write_wordings(wordings, [*training_edits(config), *spatial_training_edits(config), *biased_edits(config)])
+    base = {"scratch": RANDOM, "longer": editor_name("main", seed)}.get(variant, BASE)
     settings = {
         "preset": "embedded",
-        "dataset": str(dataset(run, "main" if variant == "scratch" else variant)),
+        "dataset": str(dataset(run, "main" if base != BASE else variant)),
         "split": "train",
         "wordings": str(wordings),
-        "base": RANDOM if variant == "scratch" else BASE,
+        "base": base,
         "output": str(run.folder / "editors" / name),
         "name": name,
         "models": str(run.models),
         "seed": seed,
-        "steps": config.train_steps,
+        "steps": config.train_steps * (LONGER if variant == "longer" else 1),
         "batch_size": config.batch_size,
         "micro_batch_size": config.batch_size,
         "learning_rate": config.learning_rate,
