@@ -23,7 +23,7 @@ def test_the_whole_chain_runs_resumes_and_writes_its_report(tmp_path):
         with Image.open(report / f"{name}.png") as picture:
             assert picture.width > 300
     tables = json.loads((report / "tables.json").read_text(encoding="utf-8"))
-    assert set(tables["variants"]) == {"main", "unshared", "rendered", "autoencoder"}
+    assert set(tables["variants"]) == {"main", "unshared", "scratch", "rendered", "longer", "autoencoder"}
     assert tables["variants"]["main"]["done and kept"]["number"] == 9
     assert 0.69 <= tables["filter"]["prompts_left"] / tables["filter"]["prompts"] <= 0.85
     assert tables["curves"]["Text2LIVE"]["image"][0]["number"] == 1
@@ -42,7 +42,7 @@ def test_the_whole_chain_runs_resumes_and_writes_its_report(tmp_path):
 
 def test_a_dry_run_says_what_it_would_do_and_writes_nothing(tmp_path, capsys):
     assert main(["proof", "--preset", "smoke", "--set", f"output={tmp_path / 'run'}", "--dry-run"]) == 0
-    assert "3 editors of 4 steps" in capsys.readouterr().err
+    assert "5 editors of 4 steps" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 

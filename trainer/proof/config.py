@@ -54,7 +54,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "strengths": [0.5, 0.9],
         "num_text2live": 1,
         "text2live_steps": 2,
-        "variants": ["main", "unshared", "rendered"],
+        "variants": ["main", "unshared", "scratch", "rendered", "longer"],
         "studies": ["failures", "bias"],
     },
 }
@@ -105,20 +105,20 @@ class ProofConfig:
     seed: int = 0
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     size: int = 32
-    autoencoder_minutes: float = 12.0
-    generator_minutes: float = 25.0
+    autoencoder_minutes: float = 10.0
+    generator_minutes: float = 20.0
     num_scenes: int = 8000
-    num_prompts: int = 900
+    num_prompts: int = 700
     num_samples: int = 2
     keep: int = 2
     pair_steps: int = 16
-    guidance_min: float = 2.5
-    guidance_max: float = 4.5
+    guidance_min: float = 2.0
+    guidance_max: float = 3.5
     survival: float = 0.69
-    judge_seconds: float = 480.0
-    train_steps: int = 2500
-    batch_size: int = 16
-    learning_rate: float = 6e-4
+    judge_seconds: float = 540.0
+    train_steps: int = 1600
+    batch_size: int = 32
+    learning_rate: float = 8e-4
     variants: list[str] = field(default_factory=lambda: list(VARIANTS))
     variant_seeds: int = 1
     studies: list[str] = field(default_factory=lambda: list(STUDIES))
