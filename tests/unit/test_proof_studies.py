@@ -114,5 +114,8 @@ def test_unknown_studies_and_seeds_are_refused():
 
 
 def test_variants_are_trained_with_the_first_seeds_and_the_editor_with_all():
-    config = ProofConfig(output="-", seeds=[4, 5, 6], variants=["main", "scratch"], variant_seeds=2)
-    assert [config.variants_of(seed) for seed in config.seeds] == [["main", "scratch"]] * 2 + [["main"]]
+    config = ProofConfig(output="-", seeds=[4, 5, 6], variants=["main", "scratch", "longer"], variant_seeds=2)
+    some = ["main", "longer"]
+    assert [config.variants_of(seed) for seed in config.seeds] == [config.variants] * 2 + [some]
+    assert config.best == "longer"
+    assert ProofConfig(output="-", variants=["main"]).best == "main"

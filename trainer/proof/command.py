@@ -71,7 +71,8 @@ def run_all(run: Run) -> Path:
     results: dict[str, Any] = {"autoencoder": autoencoder, "generator": generator}
     results["filter"] = run.stage("filter", partial(filter_stage, run))
     results["judge"] = run.stage("judge", partial(judge_stage, run))
-    run.stage(f"train_main_{first}", partial(train_stage, run, "main", first))
+    for variant in dict.fromkeys(("main", config.best)):
+        run.stage(f"train_{variant}_{first}", partial(train_stage, run, variant, first))
     results["tuning"] = run.stage("tuning", partial(tune_stage, run))
     run.stage("unshared", partial(unshared_stage, run, results["filter"]["kept"]))
     results["sharing"] = run.stage("sharing", partial(sharing_stage, run))

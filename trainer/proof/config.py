@@ -86,7 +86,7 @@ class ProofConfig:
         train_steps: of every editor.
         batch_size: pairs in a step.
         learning_rate: at its peak.
-        variants: which editors are trained, keys of VARIANTS; "main" with every seed.
+        variants: which editors are trained, keys of VARIANTS; "main" and "longer" with every seed.
         variant_seeds: with how many of the seeds, from the first on, the others are trained.
         studies: which further studies are made, with the first seed, keys of STUDIES.
         num_tests: renders that are edited, of each kind of edit.
@@ -150,7 +150,12 @@ class ProofConfig:
     def variants_of(self, seed: int) -> list[str]:
         """Which editors are trained with a seed."""
         is_of_all = seed in self.seeds[: self.variant_seeds]
-        return [name for name in self.variants if is_of_all or name == "main"]
+        return [name for name in self.variants if is_of_all or name in ("main", "longer")]
+
+    @property
+    def best(self) -> str:
+        """The editor whose scales are tuned and swept."""
+        return "longer" if "longer" in self.variants else "main"
 
     @property
     def world(self) -> WorldSettings:

@@ -59,7 +59,7 @@ def write_report(run: Run, results: Mapping[str, Any], trials: Sequence[Trial], 
         _head(config, results, hardware),
         _central(table),
         _sharing(results["sharing"], p),
-        _scales(text, image, results["tuning"]),
+        _scales(text, image, results["tuning"], config.best),
         _tradeoff(curves),
         _data(table),
         *sections,
@@ -152,14 +152,14 @@ Attributes that the edit should leave alone are judged equal in {equal["shared"]
 Mean share of the steps with sharing among the pairs that passed the filter: {ps}."""
 
 
-def _scales(text: Curve, image: Curve, tuning: Mapping[str, Any]) -> str:
+def _scales(text: Curve, image: Curve, tuning: Mapping[str, Any], best: str) -> str:
     return f"""## What the two scales do (Figure 4)
 
 ![Both scales](scales.png)
 
 ![One edit over both scales](grid.png)
 
-Rank correlation of the text scale with the share of edits done: {text.rho("done"):.2f}, up to a scale of 3:
+The editor is the one called `{best}` above. Rank correlation of the text scale with the share of edits done: {text.rho("done"):.2f}, up to a scale of 3:
 {text.rho("done", 3):.2f}. Of the image scale with the share in which everything else is kept: {image.rho("kept"):.2f}, up to 1.5:
 {image.rho("kept", 1.5):.2f}; with CLIP image similarity: {image.rho("image"):.2f}. The scales of all other figures, text
 {tuning["text_scale"]:g} and image {tuning["image_scale"]:g}, were chosen on other renders."""

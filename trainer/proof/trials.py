@@ -64,12 +64,12 @@ class Scales(NamedTuple):
 
 
 def tune_stage(run: Run) -> dict[str, Any]:
-    """Choose both scales for the first editor, on renders that are not tested: most edits done with all else kept."""
+    """Choose both scales for the best editor, on renders that are not tested: most edits done with all else kept."""
     config = run.config
     named = held_out_edits(config, TUNING, config.num_tuned)
     system = {
-        "name": "main",
-        "model": editor_name("main", config.seeds[0]),
+        "name": config.best,
+        "model": editor_name(config.best, config.seeds[0]),
         "text_scales": list(TUNED_TEXT),
         "image_scales": list(TUNED_IMAGE),
         "steps": [config.edit_steps],
@@ -91,18 +91,18 @@ def _scales(trial: Trial) -> Scales:
 def trial_stage(run: Run, seed: int, scales: Scales) -> list[Trial]:
     """Edit the test renders with everything that was trained with a seed, over both scales; with the first by SDEdit too."""
     config, steps = run.config, [run.config.edit_steps]
-    main = editor_name("main", seed)
+    best = editor_name(config.best, seed)
     systems: list[dict[str, Any]] = [
         {
             "name": TEXT_SWEEP,
-            "model": main,
+            "model": best,
             "text_scales": config.text_scales,
             "image_scales": [scales.image],
             "steps": steps,
         },
         {
             "name": IMAGE_SWEEP,
-            "model": main,
+            "model": best,
             "text_scales": [scales.text],
             "image_scales": config.image_scales,
             "steps": steps,
