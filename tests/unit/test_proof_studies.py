@@ -18,7 +18,7 @@ from ip2p.trainer.proof.biased_edits import (
     new_shape,
 )
 from ip2p.trainer.proof.config import ProofConfig
-from ip2p.trainer.proof.edits import captions_of, spatial_training_edits
+from ip2p.trainer.proof.edits import captions_of, spatial_training_edits, training_edits
 from ip2p.trainer.proof.findings import Estimate
 
 CONFIG = ProofConfig(output="-", num_prompts=240, num_tests=20)
@@ -44,6 +44,12 @@ def test_captions_of_spatial_edits_say_what_changes():
     assert len({captions_of(edit) for edit in edits}) == len(edits) == CONFIG.num_prompts
     assert all(captions_of(edit)[0] != captions_of(edit)[1] for edit in edits)
     assert not any(edit.is_held_out() for edit in edits)
+
+
+def test_more_edits_begin_with_those_of_the_others():
+    few, many = training_edits(CONFIG), training_edits(CONFIG, 3)
+    assert len(many) == 3 * len(few)
+    assert many[: len(few)] == few
 
 
 def test_most_hearts_come_out_red_and_other_shapes_keep_their_colour():

@@ -26,6 +26,7 @@ VARIANTS = {
     "tenth": "on 10 % of the filtered pairs",
     "hundredth": "on 1 % of the filtered pairs",
     "rendered": "on exact renders of the same edits: what these data would give if generated pairs were perfect",
+    "rendered_more": "on exact renders of four times as many edits, for as many steps",
     "longer": "trained further, on the same pairs, for twice as many steps again",
 }
 STUDIES = {

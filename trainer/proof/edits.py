@@ -29,20 +29,28 @@ class Named(NamedTuple):
     edit: WorldEdit
 
 
-def training_edits(config: ProofConfig) -> list[WorldEdit]:
-    """The edits that become prompts: training wordings, no held-out combination, no two alike in their captions."""
-    return _different_edits(config, TRAINING, EDIT_TYPES)
+def training_edits(config: ProofConfig, times: int = 1) -> list[WorldEdit]:
+    """The edits that become prompts: training wordings, no held-out combination, no two alike in their captions.
+
+    Args:
+        config: of the run.
+        times: draw so many times the prompts of the run; the first ones stay the same.
+
+    Returns:
+        The edits.
+    """
+    return _different_edits(config, TRAINING, EDIT_TYPES, times * config.num_prompts)
 
 
 def spatial_training_edits(config: ProofConfig) -> list[WorldEdit]:
     """The edits that become the prompts of the study of failures: changes of attributes, moves and views."""
-    return _different_edits(config, SPATIAL, ATTRIBUTE_EDITS + SPATIAL_EDITS)
+    return _different_edits(config, SPATIAL, ATTRIBUTE_EDITS + SPATIAL_EDITS, config.num_prompts)
 
 
-def _different_edits(config: ProofConfig, purpose: str, kinds: Sequence[str]) -> list[WorldEdit]:
+def _different_edits(config: ProofConfig, purpose: str, kinds: Sequence[str], number: int) -> list[WorldEdit]:
     found: dict[tuple[str, str], WorldEdit] = {}
     place = 0
-    while len(found) < config.num_prompts and place < 50 * config.num_prompts:
+    while len(found) < number and place < 50 * number:
         edit = world_edit_at(purpose, config.seed, place, config.world, kinds[place % len(kinds)])
         found.setdefault(captions_of(edit), edit)
         place += 1

@@ -32,8 +32,8 @@ from .selection import best_keys, calibrate
 GENERATOR, BASE, RANDOM = "generator", "proof_base", "proof_random"
 FRACTIONS = {"tenth": 0.1, "hundredth": 0.01}
 JUDGED_EDITS = 500
-LONGER = 2
-"""How many times the steps of the others the variant "longer" is trained, after them."""
+MORE, LONGER = 4, 2
+"""How many times the edits of the others "rendered_more" has; and how many times their steps "longer" is trained after them."""
 
 
 class Run:
@@ -228,7 +228,11 @@ def train_stage(run: Run, variant: str, seed: int) -> dict[str, Any]:
     write_random_base(run)
     wordings = run.folder / "wordings.json"
     if not wordings.exists():
-        write_wordings(wordings, [*training_edits(config), *spatial_training_edits(config), *biased_edits(config)])
+        write_wordings(
+            wordings, [*training_edits(config, MORE), *spatial_training_edits(config), *biased_edits(config)]
+        )
+    if variant == "rendered_more":
+        write_rendered_pairs(dataset(run, variant), training_edits(config, MORE), config.size)
     base = {"scratch": RANDOM, "longer": editor_name("main", seed)}.get(variant, BASE)
     settings = {
         "preset": "embedded",
