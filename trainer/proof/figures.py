@@ -16,7 +16,7 @@ from .findings import Curve, Estimate
 from .stages import Run, dataset
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5a5a5a")
-NUM_SHOWN, LONG_SHARED, LONGEST_TITLE = 6, 0.4, 26
+NUM_SHOWN, LONG_SHARED, LONGEST_TITLE = 6, 0.4, 22
 
 
 def draw_sharing(run: Run, path: Path) -> None:
@@ -95,7 +95,7 @@ def draw_variants(
         places = [place + (number - (len(columns) - 1) / 2) * width for place in range(len(values))]
         axes.bar(places, heights, width, yerr=errors, label=column, color=COLOURS[number], capsize=2)
     axes.set_xticks(range(len(table)), [(names or {}).get(name, name) for name in table])
-    axes.legend(loc="lower left")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=len(columns))
     axes.grid(axis="y", alpha=0.3)
     _write(figure, path)
 

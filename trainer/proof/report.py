@@ -137,7 +137,9 @@ Edits of renders by held-out wordings, combinations of colour and shape that tra
 
 ![Shares of edits](variants.png)
 
-![Side by side: original, exact target, and every system](side_by_side.png)"""
+![Side by side: original, exact target, and every system](side_by_side.png)
+
+The columns of the sweeps show the editor whose scales are swept below, at one of the scales."""
 
 
 def _sharing(found: Mapping[str, Any], p: Mapping[str, Estimate]) -> str:
