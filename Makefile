@@ -62,6 +62,8 @@ bench: setup
 	$(BIN)/python -m ip2p.benchmarks.triplets
 	$(BIN)/python -m ip2p.benchmarks.train
 	$(BIN)/python -m ip2p.benchmarks.train_presets
+	$(BIN)/python -m ip2p.benchmarks.auto_guidance
+	$(BIN)/python -m ip2p.benchmarks.relevance
 
 train-embedded: $(VENV)/.pack-installed
 	$(BIN)/python -m ip2p.trainer train-embedded

@@ -17,15 +17,12 @@ import torch
 from torch import Tensor
 
 from ..ip2p_core.checkpoint import embedded_model_path
-from ..ip2p_core.guidance import DualGuidance, GuidanceScales, GuidanceSettings
+from ..ip2p_core.guidance import GuidanceScales, GuidanceSettings
 from ..ip2p_core.image_size import extent_of
 from ..ip2p_core.picture_metrics import l1
-from ..ip2p_core.randomness import StepNoise, start_noise
 from ..ip2p_core.relevance import RelevanceMeter, mask_of_map
-from ..ip2p_core.sampling import sample, start_sample
-from ..ip2p_core.schedule import make_sigmas
 from ..trainer.diffusers_adapter import load_editor
-from ..trainer.edit import EditSettings, Source, default_settings, edit_source, encode_source
+from ..trainer.edit import EditSettings, Source, default_settings, edit_source, encode_source, sample_edit
 from ..trainer.edit_backend import Editor
 from ..trainer.shape_world.captioned_edits import captioned_edit
 from ..trainer.shape_world.edits import SceneEdit
@@ -70,23 +67,10 @@ def cases_of(number: int, size: int) -> list[Case]:
     return cases
 
 
-@torch.inference_mode()
 def relevance_map(editor: Editor, source: Source, instruction: str, settings: EditSettings, seed: int) -> Tensor:
     """Sample once, and return the map [1, h, w] that Dual CFG Sampler returns."""
-    meter, guidance = RelevanceMeter(), DualGuidance(settings.guidance, settings.steps)
-    denoiser = editor.denoiser(
-        source.image_latents, editor.text.encode([instruction]), editor.text.encode([settings.negative_instruction])
-    )
-
-    def denoise(x: Tensor, sigma: Tensor, step: int) -> Tensor:
-        predictions = denoiser.predict(x, sigma, settings.guidance.needed_branches(step, settings.steps))
-        meter.add(predictions, float(sigma))
-        return guidance.combine(predictions, x, sigma, step)
-
-    sigmas = make_sigmas(settings.scheduler, editor.schedule, settings.steps)
-    shape = source.image_latents.shape[1:]
-    x = start_sample(start_noise(seed, 1, shape).to(source.image_latents), sigmas[0], is_full_denoise=True)
-    sample(settings.sampler, denoise, x, sigmas, noise_sampler=StepNoise(seed, 1, shape))
+    meter = RelevanceMeter()
+    sample_edit(editor, source.image_latents, [instruction], settings, seed=seed, meter=meter)
     return meter.map()
 
 
@@ -100,8 +84,7 @@ def outcome(case: Case, picture: Tensor) -> Outcome:
     """Judge an edited picture [H, W, 3]."""
     seen, wanted = judge(picture.numpy()), case.edit.after.objects[0]
     is_right = seen.colour == wanted.colour if case.kind == "recolour" else seen.shape == wanted.shape
-    kept = 1 - case.mask[..., None]
-    outside = float(((picture - case.before).abs() * kept).sum() / (3 * kept.sum()))
+    outside = float(l1(picture[None], case.before[None], 1 - case.mask[None]))
     return Outcome(is_right, outside, float(l1(picture[None], case.after[None])))
 
 

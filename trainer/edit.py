@@ -18,7 +18,7 @@ from ..ip2p_core.guidance import DualGuidance, GuidanceScales, GuidanceSettings
 from ..ip2p_core.image_size import Extent, extent_of, fit, fit_mask, undo, working_extent
 from ..ip2p_core.instruction import clean_instruction
 from ..ip2p_core.randomness import StepNoise, hash64, start_noise
-from ..ip2p_core.relevance import paste_back
+from ..ip2p_core.relevance import RelevanceMeter, paste_back
 from ..ip2p_core.sampling import Denoiser, StepCallback, require_finite, sample, start_sample
 from ..ip2p_core.schedule import is_full_denoise, make_sigmas
 
@@ -98,6 +98,7 @@ def sample_edit(
     seed: int,
     mask: Tensor | None = None,
     callback: StepCallback | None = None,
+    meter: RelevanceMeter | None = None,
 ) -> Tensor:
     """Run the sampler once over a batch.
 
@@ -109,6 +110,7 @@ def sample_edit(
         seed: seed of the first image; image i has seed + i.
         mask: [B or 1, H, W] in [0, 1], 1 where the picture may change; None for everywhere.
         callback: called once per step.
+        meter: is shown every step, where the relevance map is wanted.
 
     Returns:
         Latents [B, C, h, w], scaled.
@@ -120,7 +122,7 @@ def sample_edit(
     source_latents = image_latents * editor.scaling_factor
     is_full = is_full_denoise(float(sigmas[0]), editor.schedule)
     x = start_sample(noise, sigmas[0], is_full_denoise=is_full, latents=source_latents)
-    denoise = guided_denoiser(editor, image_latents, instructions, settings)
+    denoise = guided_denoiser(editor, image_latents, instructions, settings, meter)
     if mask is not None:
         denoise = _inside(denoise, _latent_mask(mask, image_latents), source_latents, noise)
     step_noise = StepNoise(seed, num_images, shape)
@@ -128,7 +130,11 @@ def sample_edit(
 
 
 def guided_denoiser(
-    editor: Editor, image_latents: Tensor, instructions: Sequence[str], settings: EditSettings
+    editor: Editor,
+    image_latents: Tensor,
+    instructions: Sequence[str],
+    settings: EditSettings,
+    meter: RelevanceMeter | None = None,
 ) -> Denoiser:
     """Make the denoiser of one run: the branches a step needs in one forward, combined by eq. 3."""
     text = editor.text.encode([clean_instruction(instruction) for instruction in instructions])
@@ -138,7 +144,10 @@ def guided_denoiser(
 
     def denoise(x: Tensor, sigma: Tensor, step: int) -> Tensor:
         branches = settings.guidance.needed_branches(step, settings.steps)
-        return guidance.combine(denoiser.predict(x, sigma, branches), x, sigma, step)
+        predictions = denoiser.predict(x, sigma, branches)
+        if meter is not None:
+            meter.add(predictions, sigma)
+        return guidance.combine(predictions, x, sigma, step)
 
     return denoise
 

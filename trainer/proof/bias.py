@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from ...ip2p_core.pair_store import PairStore
 from ..shape_world.attribute_judge import AttributeJudge, Seen
 from ..shape_world.scene import PALETTE
+from ..shape_world.world_edits import WorldEdit
 from .biased_edits import PLANTED, Brought, balance_weights, bias_tests, biased_edits, brought_by, new_shape
-from .config import ProofConfig
 from .edits import write_rendered_pairs
 from .findings import Estimate, of_numbers
 from .stages import Run, dataset, judge_path
@@ -69,7 +69,7 @@ def bias_stage(run: Run, scales: Scales) -> dict[str, Any]:
         weights[place] = weight
     write_rendered_pairs(dataset(run, "planted"), edits, config.size)
     write_rendered_pairs(dataset(run, "balanced"), edits, config.size, weights)
-    found = {PAIRS: _summary(_brought_by_pairs(run, config))}
+    found = {PAIRS: _summary(_brought_by_pairs(run, edits))}
     named = bias_tests(config)
     output = study_stage(run, BIAS, named, scales)
     results: dict[str, list[Brought]] = defaultdict(list)
@@ -78,10 +78,10 @@ def bias_stage(run: Run, scales: Scales) -> dict[str, Any]:
     return found | {name: _summary(brought) for name, brought in results.items()}
 
 
-def _brought_by_pairs(run: Run, config: ProofConfig) -> list[Brought]:
+def _brought_by_pairs(run: Run, edits: Sequence[WorldEdit]) -> list[Brought]:
     """What the judge sees in the pairs."""
     judge = AttributeJudge.from_file(judge_path(run))
-    asked = {edit.instruction: new_shape(edit) for edit in biased_edits(config) if edit.edit_type == "replace"}
+    asked = {edit.instruction: new_shape(edit) for edit in edits if edit.edit_type == "replace"}
     found = []
     for one in PairStore(dataset(run, "planted")).records():
         if one.triplet.instruction in asked:

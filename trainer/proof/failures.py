@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from ...ip2p_core.pair_store import PairStore
-from ..shape_world.attribute_judge import AttributeJudge
 from .config import ATTRIBUTE_EDITS, SPATIAL_EDITS, STUDIES
 from .edits import TESTING, held_out_edits, spatial_training_edits, write_rendered_pairs
 from .findings import Estimate, estimate
 from .selection import best_keys, calibrate
-from .stages import Run, dataset, judge_path, pairs_stage, write_subset
-from .trials import Scales, Trial, judged_rows, study_stage, trial_of
+from .stages import Run, dataset, pairs_stage, write_subset
+from .trials import Scales, Trial, study_stage, trials_of
 
 FAILURES = "failures"
 WORDS = {"spatial": "on generated pairs", "spatial_rendered": "on exact renders"}
@@ -26,9 +25,7 @@ def failure_trials(run: Run, scales: Scales) -> list[Trial]:
     run.stage("spatial_filter", partial(_filter, run))
     write_rendered_pairs(dataset(run, "spatial_rendered"), edits, config.size)
     named = held_out_edits(config, TESTING, config.num_tests, ATTRIBUTE_EDITS + SPATIAL_EDITS)
-    output = study_stage(run, FAILURES, named, scales)
-    judge = AttributeJudge.from_file(judge_path(run))
-    return [trial_of(*judged, config.seeds[0]) for judged in judged_rows(judge, output, named)]
+    return trials_of(run, study_stage(run, FAILURES, named, scales), named, config.seeds[0])
 
 
 def _filter(run: Run) -> dict[str, int]:

@@ -225,12 +225,13 @@ def train_stage(run: Run, variant: str, seed: int) -> dict[str, Any]:
         The editor's name.
     """
     config, name = run.config, editor_name(variant, seed)
-    write_random_base(run)
     wordings = run.folder / "wordings.json"
     if not wordings.exists():
         write_wordings(
             wordings, [*training_edits(config, MORE), *spatial_training_edits(config), *biased_edits(config)]
         )
+    if variant == "scratch":
+        write_random_base(run)
     if variant == "rendered_more":
         write_rendered_pairs(dataset(run, variant), training_edits(config, MORE), config.size)
     base = {"scratch": RANDOM, "longer": editor_name("main", seed)}.get(variant, BASE)

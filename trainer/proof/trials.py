@@ -167,7 +167,11 @@ def text2live_stage(run: Run) -> list[Trial]:
 def _evaluate(
     run: Run, name: str, named: Sequence[Named], systems: Sequence[Mapping[str, Any]], *, seed: int, shown: int
 ) -> list[Trial]:
-    output = edit_all(run, name, named, systems, seed=seed, shown=shown)
+    return trials_of(run, edit_all(run, name, named, systems, seed=seed, shown=shown), named, seed)
+
+
+def trials_of(run: Run, output: Path, named: Sequence[Named], seed: int) -> list[Trial]:
+    """Judge every edit of an evaluation in `output`; the seed is noted."""
     judge = AttributeJudge.from_file(judge_path(run))
     return [trial_of(*judged, seed) for judged in judged_rows(judge, output, named)]
 

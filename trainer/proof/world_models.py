@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -112,7 +113,7 @@ def _scene_latents(vae: Any, config: ProofConfig) -> SceneLatents:
     return SceneLatents(latents, [caption for _, caption in drawn], empty[rows])
 
 
-def _autoencoder_file(run: Run) -> Any:
+def _autoencoder_file(run: Run) -> Path:
     return run.folder / "training" / "autoencoder.pt"
 
 
