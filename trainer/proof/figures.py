@@ -95,7 +95,7 @@ def draw_variants(
         places = [place + (number - (len(columns) - 1) / 2) * width for place in range(len(values))]
         axes.bar(places, heights, width, yerr=errors, label=column, color=COLOURS[number], capsize=2)
     axes.set_xticks(range(len(table)), [(names or {}).get(name, name).replace("_", "\n") for name in table])
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=len(columns))
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=len(columns))
     axes.grid(axis="y", alpha=0.3)
     _write(figure, path)
 
