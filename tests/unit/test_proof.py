@@ -112,6 +112,17 @@ def test_attributes_that_the_edit_names_do_not_count():
     assert equal_attributes(one, Seen("white", "clear", "flat", {}), "replace") == [True, False, False]
 
 
+def test_of_two_objects_shapes_colours_and_places_are_compared_together():
+    def two(first: tuple[str, str, float], second: tuple[str, str, float]) -> Seen:
+        shapes = {shape: SeenShape(1, colour, "plain", 0.2, (x, 0.5)) for shape, colour, x in (first, second)}
+        return Seen("white", "clear", "flat", shapes)
+
+    one = two(("star", "red", 0.3), ("heart", "blue", 0.7))
+    assert equal_attributes(one, two(("star", "red", 0.3), ("circle", "blue", 0.7)), "replace") == [True] * 3
+    assert equal_attributes(one, two(("star", "green", 0.3), ("heart", "blue", 0.9)), "recolour") == [True, True, False]
+    assert equal_attributes(one, seen("star", "red", "white", 0.3), "background") == [False] * 3
+
+
 def test_presets_give_way_to_settings_and_mistakes_are_named():
     assert read_proof_config(None, ["preset=smoke", "output=x", "num_tests=3"]).num_tests == 3
     assert read_proof_config(None, ["preset=smoke", "output=x"]).judge_seconds < 10

@@ -18,10 +18,10 @@ from ip2p.trainer.proof.biased_edits import (
     new_shape,
 )
 from ip2p.trainer.proof.config import ProofConfig
-from ip2p.trainer.proof.edits import captions_of, spatial_training_edits, training_edits
+from ip2p.trainer.proof.edits import captions_of, spatial_training_edits
 from ip2p.trainer.proof.findings import Estimate
 
-CONFIG = ProofConfig(output="-", num_prompts=240, num_tests=20)
+CONFIG = ProofConfig(output="-", study_prompts=240, num_tests=20)
 COLOURS = ("red", "blue", "green", "cyan")
 
 
@@ -41,15 +41,9 @@ def biased(number=20):
 def test_captions_of_spatial_edits_say_what_changes():
     edits = spatial_training_edits(CONFIG)
     assert {edit.edit_type for edit in edits} == {"recolour", "background", "move", "viewpoint"}
-    assert len({captions_of(edit) for edit in edits}) == len(edits) == CONFIG.num_prompts
+    assert len({captions_of(edit) for edit in edits}) == len(edits) == CONFIG.study_prompts
     assert all(captions_of(edit)[0] != captions_of(edit)[1] for edit in edits)
     assert not any(edit.is_held_out() for edit in edits)
-
-
-def test_more_edits_begin_with_those_of_the_others():
-    few, many = training_edits(CONFIG), training_edits(CONFIG, 3)
-    assert len(many) == 3 * len(few)
-    assert many[: len(few)] == few
 
 
 def test_most_hearts_come_out_red_and_other_shapes_keep_their_colour():
@@ -125,3 +119,18 @@ def test_variants_are_trained_with_the_first_seeds_and_the_editor_with_all():
     assert [config.variants_of(seed) for seed in config.seeds] == [config.variants] * 2 + [some]
     assert config.best == "longer"
     assert ProofConfig(output="-", variants=["main"]).best == "main"
+
+
+def test_with_two_objects_failures_are_studied_in_counting_and_swapping_too_and_the_bias_with_one():
+    config = ProofConfig(output="-", max_objects=2, study_prompts=36, num_tests=6)
+    edits = spatial_training_edits(config)
+    assert {edit.edit_type for edit in edits} == {"recolour", "background", "move", "viewpoint", "count", "swap"}
+    for edit in edits:
+        before, after = captions_of(edit)
+        assert before != after, edit
+        most = max(len(edit.before.objects), len(edit.after.objects))
+        assert most == 2 if edit.edit_type in ("count", "swap") else most <= 2
+    assert all(len(edit.before.objects) == 1 for edit in biased_edits(config))
+    assert all(len(one.edit.before.objects) == 1 for one in bias_tests(config))
+    with pytest.raises(ConfigError, match="max_objects is 3; choose 1 or 2"):
+        ProofConfig(output="-", max_objects=3)

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from ..photo_edits import EFFECTS, apply_effect
 from .pictures import FloatImage, training_picture
-from .state import TrainingState, half_precision, learning_rate
+from .state import TrainingState, device_of, half_precision, learning_rate
 
 logger = logging.getLogger(__name__)
 
@@ -43,10 +43,10 @@ def build_pool(seed: int, count: int) -> Tensor:
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
 
 
-def _batch(pool: Tensor, seed: int, step: int) -> Tensor:
+def _batch(pool: Tensor, seed: int, step: int, size: int) -> Tensor:
     rng = np.random.default_rng((seed, 1, step))
     crops, side = [], min(CROP_PX, pool.shape[-1])
-    for _ in range(BATCH):
+    for _ in range(size):
         i, (x, y) = rng.integers(len(pool)), rng.integers(0, pool.shape[-1] - side + 1, 2)
         crop = pool[i, :, y : y + side, x : x + side]
         crops.append(crop.flip(-1) if rng.random() < 0.5 else crop)
@@ -73,7 +73,7 @@ def loss_of(vae: Any, images: Tensor, generator: torch.Generator) -> tuple[Tenso
     """Training loss, and the mean squared error on [0, 1] for the log."""
     posterior = vae.encode(images).latent_dist
     mean, std = posterior.mean.float(), posterior.std.float()
-    latents = mean + std * torch.randn(mean.shape, generator=generator)
+    latents = mean + std * torch.randn(mean.shape, generator=generator).to(mean.device)
     result = vae.decode(latents).sample.float()
     error = functional.mse_loss(result, images)
     kl = posterior.kl().sum() / images.numel()
@@ -94,6 +94,7 @@ class AutoencoderSettings:
     is_compiled: bool
     is_encoder_frozen: bool = False
     """Train the decoder alone, so that latents stay what they were."""
+    batch_size: int = BATCH
 
 
 def train_autoencoder(vae: Any, state_file: Path, settings: AutoencoderSettings, pool: Tensor | None = None) -> None:
@@ -110,7 +111,7 @@ def train_autoencoder(vae: Any, state_file: Path, settings: AutoencoderSettings,
     if settings.is_encoder_frozen:
         vae.encoder.requires_grad_(requires_grad=False)
         vae.quant_conv.requires_grad_(requires_grad=False)
-    parameters = [p for p in vae.parameters() if p.requires_grad]
+    device, parameters = device_of(vae), [p for p in vae.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=PEAK_LR, weight_decay=1e-4, betas=(0.9, 0.98))
     state = TrainingState(state_file, vae, optimizer, ema_decay=0.998)
     state.resume()
@@ -127,9 +128,9 @@ def train_autoencoder(vae: Any, state_file: Path, settings: AutoencoderSettings,
     while state.seconds < duration:
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(state.seconds / duration, PEAK_LR)
-        images = _batch(pool, settings.seed, state.step)
+        images = _batch(pool, settings.seed, state.step, settings.batch_size).to(device)
         generator = torch.Generator().manual_seed(state.step)
-        with half_precision():
+        with half_precision(device):
             loss, error = loss_of(vae, images, generator)
         state.update(loss, parameters)
         errors.append(float(error))

@@ -28,7 +28,7 @@ from ..diffusers_adapter import load_editor, new_modules
 from . import models
 from .autoencoder import AutoencoderSettings, build_pool, train_autoencoder
 from .pairs import write_pairs
-from .state import half_precision
+from .state import device_of, half_precision
 from .tune import Search, tune
 
 logger = logging.getLogger(__name__)
@@ -216,10 +216,11 @@ def _autoencoder(vae: Any, state_file: Path, plan: Plan, minutes: float, *, is_e
 
 @torch.no_grad()
 def encode_modes(vae: Any, images: Tensor) -> Tensor:
-    """Posterior modes [B, 4, h, w], unscaled, of images [B, 3, H, W] in [-1, 1]."""
-    with half_precision():
-        modes: Tensor = vae.encode(images).latent_dist.mode()
-    return modes.float()
+    """Posterior modes [B, 4, h, w], unscaled, in memory, of images [B, 3, H, W] in [-1, 1]."""
+    device = device_of(vae)
+    with half_precision(device):
+        modes: Tensor = vae.encode(images.to(device)).latent_dist.mode()
+    return modes.float().cpu()
 
 
 @torch.no_grad()

@@ -21,7 +21,7 @@ from ...ip2p_core.objective import changed_region, edit_loss, region_weights
 from ...ip2p_core.open_clip_adapter import tokenize
 from ...ip2p_core.schedule import make_scaled_linear
 from .models import PREDICTION_TYPE
-from .state import TrainingState, half_precision, learning_rate
+from .state import TrainingState, device_of, half_precision, learning_rate
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def change_weights(original: Tensor, edited: Tensor, spread: float) -> Tensor:
 
 
 class Batch(NamedTuple):
-    """What one step learns from; a pure function of (seed, step)."""
+    """What one step learns from; a pure function of (seed, step), whatever the device."""
 
     latents: Tensor
     """Unscaled [B, 4, h, w]: what shall come out."""
@@ -67,6 +67,14 @@ class Batch(NamedTuple):
     t: Tensor
     u: Tensor
     weights: Tensor | None
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on a device."""
+        weights = None if self.weights is None else self.weights.to(device)
+        latents, noise, starts, t, u = (
+            one.to(device) for one in (self.latents, self.noise, self.starts, self.t, self.u)
+        )
+        return Batch(latents, self.texts, noise, starts, t, u, weights)
 
 
 MakeBatch = Callable[[int], Batch]
@@ -117,7 +125,7 @@ def train_network(modules: GeneratorModules, make_batch: MakeBatch, state_file: 
     """
     minutes = settings.minutes
     torch.set_num_threads(settings.threads)
-    schedule, ids = make_scaled_linear(), _token_ids()
+    schedule, ids, device = make_scaled_linear(), _token_ids(), device_of(modules)
     parameters = list(modules.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=PEAK_LR, weight_decay=0.01, betas=(0.9, 0.99), fused=True)
     state = TrainingState(state_file, modules, optimizer, EMA_DECAY)
@@ -128,9 +136,9 @@ def train_network(modules: GeneratorModules, make_batch: MakeBatch, state_file: 
         progress = state.seconds / (minutes * 60)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(progress, PEAK_LR)
-        batch = make_batch(state.step)
-        with half_precision():
-            token_ids = torch.stack([ids(text) for text in [*batch.texts, ""]])
+        batch = make_batch(state.step).to(device)
+        with half_precision(device):
+            token_ids = torch.stack([ids(text) for text in [*batch.texts, ""]]).to(device)
             embeds = modules.embed(token_ids)
             dropped = drop_conditioning(
                 Conditioning(batch.latents[:, :0], embeds[:-1]), embeds[-1:], batch.u, p=DROPOUT

@@ -12,11 +12,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+CPU = torch.device("cpu")
 
-def half_precision() -> AbstractContextManager[Any]:
-    """Compute in bfloat16 on processors that do; elsewhere it would be emulated, twenty times slower."""
-    is_native = torch._C._has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported()  # noqa: SLF001
-    return torch.autocast("cpu", torch.bfloat16, enabled=is_native)
+
+def half_precision(device: torch.device = CPU) -> AbstractContextManager[Any]:
+    """Compute in bfloat16 on devices that do; on other processors it would be emulated, twenty times slower."""
+    is_native = device.type != "cpu" or (
+        torch._C._has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported()  # noqa: SLF001
+    )
+    return torch.autocast(device.type, torch.bfloat16, enabled=is_native)
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where a module's weights lie."""
+    return next(module.parameters()).device
 
 
 def learning_rate(progress: float, peak: float, warmup: float = 0.02, floor: float = 0.02) -> float:
@@ -40,7 +49,7 @@ class TrainingState:
         """Load the file where there is one."""
         if not self.path.exists():
             return False
-        saved: dict[str, Any] = torch.load(self.path, weights_only=True)  # noqa: TID251 - our own file, weights only
+        saved: dict[str, Any] = torch.load(self.path, device_of(self.module), weights_only=True)  # noqa: TID251 - our own file
         self.module.load_state_dict(saved["module"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.ema, self.step, self.seconds = saved["ema"], saved["step"], saved["seconds"]

@@ -6,13 +6,12 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ...ip2p_core.pair_store import PairStore
 from ..shape_world.attribute_judge import AttributeJudge, Seen
 from ..shape_world.scene import PALETTE
 from ..shape_world.world_edits import WorldEdit
 from .biased_edits import PLANTED, Brought, balance_weights, bias_tests, biased_edits, brought_by, new_shape
 from .edits import write_rendered_pairs
-from .findings import Estimate, of_numbers
+from .findings import Estimate, of_numbers, seen_pairs
 from .stages import Run, dataset, judge_path
 from .trials import Scales, judged_rows, study_stage
 
@@ -80,14 +79,12 @@ def bias_stage(run: Run, scales: Scales) -> dict[str, Any]:
 
 def _brought_by_pairs(run: Run, edits: Sequence[WorldEdit]) -> list[Brought]:
     """What the judge sees in the pairs."""
-    judge = AttributeJudge.from_file(judge_path(run))
     asked = {edit.instruction: new_shape(edit) for edit in edits if edit.edit_type == "replace"}
     found = []
-    for one in PairStore(dataset(run, "planted")).records():
-        if one.triplet.instruction in asked:
-            original, edited = judge.judge([handle.tensor().numpy() for handle in (one.original, one.edited)])
-            colours = [shape.colour for shape in original.shapes.values()]
-            found.append(_brought(edited, asked[one.triplet.instruction], colours[0] if colours else ""))
+    for one in seen_pairs(run, "planted"):
+        if one.instruction in asked:
+            colours = [shape.colour for shape in one.original.shapes.values()]
+            found.append(_brought(one.edited, asked[one.instruction], colours[0] if colours else ""))
     return found
 
 

@@ -25,6 +25,7 @@ from .config import PRESETS, STUDIES, VARIANTS, ProofConfig, read_proof_config
 from .edits import training_edits
 from .failures import failure_table, failure_trials
 from .findings import sharing_stage
+from .photographs import photograph_stage
 from .report import write_report
 from .stages import Run, filter_stage, judge_stage, pairs_stage, train_stage, unshared_stage
 from .trials import Scales, ceiling_trials, text2live_stage, trial_stage, tune_stage
@@ -67,7 +68,8 @@ def run_all(run: Run) -> Path:
     first = config.seeds[0]
     autoencoder = run.stage("autoencoder", partial(autoencoder_stage, run))
     generator = run.stage("generator", partial(generator_stage, run, autoencoder["scaling_factor"]))
-    run.stage("pairs", partial(pairs_stage, run, "shared", training_edits(config), is_shared=True))
+    edits, samples = training_edits(config), config.num_samples
+    run.stage("pairs", lambda: pairs_stage(run, "shared", edits, is_shared=True, num_samples=samples))
     results: dict[str, Any] = {"autoencoder": autoencoder, "generator": generator}
     results["filter"] = run.stage("filter", partial(filter_stage, run))
     results["judge"] = run.stage("judge", partial(judge_stage, run))
@@ -87,6 +89,7 @@ def run_all(run: Run) -> Path:
         results["failures"] = failure_table(failure_trials(run, scales))
     if "bias" in config.studies:
         results["bias"] = run.stage("bias", partial(bias_stage, run, scales))
+    results["photographs"] = run.stage("photographs", partial(photograph_stage, run, scales))
     hours = (time.monotonic() - started) / 3600
     return write_report(run, results, trials, hardware(hours))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,10 @@ EDIT_TYPES = ("recolour", "background", "replace")
 ATTRIBUTE_EDITS = EDIT_TYPES[:2]
 SPATIAL_EDITS = ("move", "viewpoint")
 """What the paper names among its failures, as far as one object in the picture goes."""
-RADIUS = (0.26, 0.36)
-"""Of the object, as a fraction of the picture's side: 4 to 6 latent cells across at 32 pixels."""
+PAIR_EDITS = ("count", "swap")
+"""The same, of two objects."""
+RADIUS = {1: (0.26, 0.36), 2: (0.17, 0.23)}
+"""Of objects, by how many there are at most, as a fraction of the picture's side: of one alone 4 to 6 latent cells across at 32 pixels."""
 VARIANTS = {
     "main": "trained on pairs with shared attention, filtered",
     "unfiltered": "the same without the filter",
@@ -26,7 +28,6 @@ VARIANTS = {
     "tenth": "on 10 % of the filtered pairs",
     "hundredth": "on 1 % of the filtered pairs",
     "rendered": "on exact renders of the same edits: what these data would give if generated pairs were perfect",
-    "rendered_more": "on exact renders of four times as many edits, for as many steps",
     "longer": "trained further, on the same pairs, for twice as many steps again",
 }
 STUDIES = {
@@ -36,12 +37,29 @@ STUDIES = {
 """Further studies, each with its editors: of what the method cannot do, and of what it takes over from its data."""
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "cpu": {},
+    "gpu": {
+        "size": 64,
+        "max_objects": 2,
+        "autoencoder_minutes": 2.0,
+        "autoencoder_batch_size": 64,
+        "generator_minutes": 6.0,
+        "generator_batch_size": 256,
+        "num_scenes": 24_000,
+        "num_prompts": 4000,
+        "num_samples": 4,
+        "study_prompts": 3000,
+        "judge_seconds": 300.0,
+        "train_steps": 2500,
+        "batch_size": 256,
+        "variant_seeds": 1,
+    },
     "smoke": {
         "size": 32,
         "num_prompts": 24,
         "autoencoder_minutes": 0.05,
         "generator_minutes": 0.05,
         "num_scenes": 24,
+        "study_prompts": 24,
         "pair_steps": 2,
         "judge_seconds": 4.0,
         "train_steps": 4,
@@ -73,8 +91,11 @@ class ProofConfig:
         seed: of the data.
         seeds: of the trainings and edits; every figure is an average over them.
         size: side of the pictures in pixels.
+        max_objects: of a picture, 1 or 2; with two the failures are studied in counting and swapping too.
         autoencoder_minutes: of training of the world's own autoencoder.
+        autoencoder_batch_size: pictures in a step of it.
         generator_minutes: of training of its text-to-image model.
+        generator_batch_size: pictures in a step of it.
         num_scenes: renders that both learn from.
         num_prompts: triplets.
         num_samples: pairs of each before the filter.
@@ -90,6 +111,7 @@ class ProofConfig:
         variants: which editors are trained, keys of VARIANTS; "main" and "longer" with every seed.
         variant_seeds: with how many of the seeds, from the first on, the others are trained.
         studies: which further studies are made, with the first seed, keys of STUDIES.
+        study_prompts: triplets of each study.
         num_tests: renders that are edited, of each kind of edit.
         num_tuned: other renders on which the scales are chosen.
         edit_steps: sampling steps of an edit.
@@ -106,8 +128,11 @@ class ProofConfig:
     seed: int = 0
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     size: int = 32
+    max_objects: int = 1
     autoencoder_minutes: float = 10.0
+    autoencoder_batch_size: int = 8
     generator_minutes: float = 20.0
+    generator_batch_size: int = 64
     num_scenes: int = 8000
     num_prompts: int = 700
     num_samples: int = 2
@@ -123,6 +148,7 @@ class ProofConfig:
     variants: list[str] = field(default_factory=lambda: list(VARIANTS))
     variant_seeds: int = 1
     studies: list[str] = field(default_factory=lambda: list(STUDIES))
+    study_prompts: int = 700
     num_tests: int = 40
     num_tuned: int = 24
     edit_steps: int = 6
@@ -134,6 +160,7 @@ class ProofConfig:
 
     def __post_init__(self) -> None:
         lowest = {"num_prompts": 12, "num_samples": 1, "keep": 1, "pair_steps": 1, "train_steps": 1, "batch_size": 1}
+        lowest |= {"study_prompts": 12, "autoencoder_batch_size": 1, "generator_batch_size": 1}
         lowest |= {"num_tests": 1, "num_tuned": 1, "edit_steps": 1, "num_text2live": 0, "size": 32, "variant_seeds": 0}
         mistakes = too_low(self, lowest)
         unknown = [name for name in self.variants if name not in VARIANTS]
@@ -141,6 +168,8 @@ class ProofConfig:
             mistakes.append(f"variants is {self.variants}; name 'main', and others of {', '.join(VARIANTS)}.")
         if not set(self.studies) <= set(STUDIES):
             mistakes.append(f"studies is {self.studies}; choose from {', '.join(STUDIES)}.")
+        if self.max_objects not in RADIUS:
+            mistakes.append(f"max_objects is {self.max_objects}; choose 1 or 2.")
         if not 0 < self.survival <= 1:
             mistakes.append(f"survival is {self.survival:g}; it must be above 0 and at most 1.")
         if not self.seeds:
@@ -160,9 +189,24 @@ class ProofConfig:
 
     @property
     def world(self) -> WorldSettings:
-        """One large plain object before a plain background: what small networks learn to draw in minutes."""
+        """One or two large plain objects before a plain background: what small networks learn to draw in minutes."""
         values = {name: getattr(SMALL, name) for name in ("materials", "sizes", "weathers", "media", "repeat_share")}
-        return WorldSettings(**values, max_objects=1, edit_types=EDIT_TYPES + SPATIAL_EDITS, radius_range=RADIUS)
+        return WorldSettings(
+            **values,
+            max_objects=self.max_objects,
+            edit_types=EDIT_TYPES + self.spatial_edits,
+            radius_range=RADIUS[self.max_objects],
+        )
+
+    @property
+    def lone_world(self) -> WorldSettings:
+        """The same with one object, so that a picture's colours are those of its only shape."""
+        return replace(self, max_objects=1).world
+
+    @property
+    def spatial_edits(self) -> tuple[str, ...]:
+        """What the study of failures asks for besides changes of attributes."""
+        return SPATIAL_EDITS + (PAIR_EDITS if self.max_objects > 1 else ())
 
     @property
     def folder(self) -> Path:

@@ -17,7 +17,7 @@ from ...ip2p_core.pair_store.durable_files import write_durably, write_text_dura
 from ...ip2p_core.triplet import Triplet, prompt_id
 from ..shape_world.render import render
 from ..shape_world.world_edits import WorldEdit, world_edit_at
-from .config import ATTRIBUTE_EDITS, EDIT_TYPES, SPATIAL_EDITS, ProofConfig
+from .config import ATTRIBUTE_EDITS, EDIT_TYPES, ProofConfig
 
 TRAINING, TUNING, TESTING, SPATIAL = "proof", "proof-tuning", "proof-test", "proof-spatial"
 
@@ -29,22 +29,14 @@ class Named(NamedTuple):
     edit: WorldEdit
 
 
-def training_edits(config: ProofConfig, times: int = 1) -> list[WorldEdit]:
-    """The edits that become prompts: training wordings, no held-out combination, no two alike in their captions.
-
-    Args:
-        config: of the run.
-        times: draw so many times the prompts of the run; the first ones stay the same.
-
-    Returns:
-        The edits.
-    """
-    return _different_edits(config, TRAINING, EDIT_TYPES, times * config.num_prompts)
+def training_edits(config: ProofConfig) -> list[WorldEdit]:
+    """The edits that become prompts: training wordings, no held-out combination, no two alike in their captions."""
+    return _different_edits(config, TRAINING, EDIT_TYPES, config.num_prompts)
 
 
 def spatial_training_edits(config: ProofConfig) -> list[WorldEdit]:
-    """The edits that become the prompts of the study of failures: changes of attributes, moves and views."""
-    return _different_edits(config, SPATIAL, ATTRIBUTE_EDITS + SPATIAL_EDITS, config.num_prompts)
+    """The edits that become the prompts of the study of failures: changes of attributes, moves, views and so on."""
+    return _different_edits(config, SPATIAL, ATTRIBUTE_EDITS + config.spatial_edits, config.study_prompts)
 
 
 def _different_edits(config: ProofConfig, purpose: str, kinds: Sequence[str], number: int) -> list[WorldEdit]:
@@ -79,10 +71,10 @@ def held_out_edits(config: ProofConfig, purpose: str, number: int, kinds: Sequen
 
 
 def captions_of(edit: WorldEdit) -> tuple[str, str]:
-    """What both sides show, in plain words; with its place or its distance where the edit is about these."""
-    if edit.edit_type in SPATIAL_EDITS:
-        return edit.caption, edit.edited_caption
-    return edit.before.caption(), edit.after.caption()
+    """What both sides show, in plain words; with places, distances or numbers where the edit is about these."""
+    if edit.edit_type in EDIT_TYPES:
+        return edit.before.caption(), edit.after.caption()
+    return edit.caption, edit.edited_caption
 
 
 def triplet_of(edit: WorldEdit) -> Triplet:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from ...ip2p_core.pair_store import PairStore
-from .config import ATTRIBUTE_EDITS, SPATIAL_EDITS, STUDIES
+from .config import ATTRIBUTE_EDITS, STUDIES
 from .edits import TESTING, held_out_edits, spatial_training_edits, write_rendered_pairs
 from .findings import Estimate, estimate
 from .selection import best_keys, calibrate
@@ -14,6 +14,14 @@ from .stages import Run, dataset, pairs_stage, write_subset
 from .trials import Scales, Trial, study_stage, trials_of
 
 FAILURES = "failures"
+STUDY_SAMPLES = 2
+"""Pairs of each prompt at most, before the filter."""
+EXAMPLES = {
+    "move": 'moves ("move the star to the left")',
+    "viewpoint": 'views ("zoom in", "show it as in a mirror")',
+    "count": 'numbers ("make it two stars")',
+    "swap": 'two objects that change places ("swap the star and the heart")',
+}
 WORDS = {"spatial": "on generated pairs", "spatial_rendered": "on exact renders"}
 
 
@@ -21,10 +29,11 @@ def failure_trials(run: Run, scales: Scales) -> list[Trial]:
     """Train on generated and on rendered pairs of the same edits, and judge edits of renders."""
     config = run.config
     edits = spatial_training_edits(config)
-    run.stage("spatial_pairs", partial(pairs_stage, run, "spatial_all", edits, is_shared=True))
+    samples = min(STUDY_SAMPLES, config.num_samples)
+    run.stage("spatial_pairs", lambda: pairs_stage(run, "spatial_all", edits, is_shared=True, num_samples=samples))
     run.stage("spatial_filter", partial(_filter, run))
     write_rendered_pairs(dataset(run, "spatial_rendered"), edits, config.size)
-    named = held_out_edits(config, TESTING, config.num_tests, ATTRIBUTE_EDITS + SPATIAL_EDITS)
+    named = held_out_edits(config, TESTING, config.num_tests, ATTRIBUTE_EDITS + config.spatial_edits)
     return trials_of(run, study_stage(run, FAILURES, named, scales), named, config.seeds[0])
 
 
@@ -37,7 +46,8 @@ def _filter(run: Run) -> dict[str, int]:
 
 def failure_table(trials: Sequence[Trial]) -> dict[str, dict[str, Estimate]]:
     """Shares of edits done, by how the editor was trained and what was asked for."""
-    kinds = {"attributes": ATTRIBUTE_EDITS, **{kind: (kind,) for kind in SPATIAL_EDITS}}
+    others = dict.fromkeys(one.kind for one in trials if one.kind not in ATTRIBUTE_EDITS)
+    kinds = {"attributes": ATTRIBUTE_EDITS, **{kind: (kind,) for kind in others}}
     return {
         variant: {
             name: estimate(
@@ -52,6 +62,7 @@ def failure_table(trials: Sequence[Trial]) -> dict[str, dict[str, Estimate]]:
 def failure_section(table: Mapping[str, Mapping[str, Estimate]]) -> str:
     """The part of the report about failures."""
     columns = list(next(iter(table.values())))
+    asked = ", ".join(EXAMPLES[name] for name in columns if name in EXAMPLES)
     lines = ["| trained | " + " | ".join(f"{name} done" for name in columns) + " |", "|---" * (len(columns) + 1) + "|"]
     lines += [
         f"| {WORDS[variant]} | " + " | ".join(row[name].percent() for name in columns) + " |"
@@ -63,5 +74,4 @@ def failure_section(table: Mapping[str, Mapping[str, Estimate]]) -> str:
 
 {chr(10).join(lines)}
 
-Both editors learned the same edits: changes of the colour and of the background, moves ("move the star to the left"), and views
-("zoom in", "show it as in a mirror"). Prompt-to-Prompt keeps the layout of the original, so that its pairs rarely show a move."""
+Both editors learned the same edits: changes of the colour and of the background; {asked}. Prompt-to-Prompt keeps the layout of the original, so that its pairs rarely show a move."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy
@@ -119,19 +119,19 @@ def curve_of(trials: Sequence[Trial], system: str, field: str = "") -> Curve:
 
 def sharing_stage(run: Run) -> dict[str, Any]:
     """Compare pairs with and without shared attention: unedited attributes that are equal, and L1 (Figure 3)."""
-    judge, kinds = AttributeJudge.from_file(judge_path(run)), _kinds(run)
+    kinds = _kinds(run)
     found: dict[str, Any] = {}
     for name, source in (("shared", "shared"), ("unshared", "unshared_all")):
         equal, l1 = [], []
-        for original, edited, seen, kind in _seen_pairs(run, judge, source, kinds):
-            equal.append(float(numpy.mean(equal_attributes(seen[0], seen[1], kind))))
-            l1.append(float(numpy.abs(original - edited).mean()))
+        for one in seen_pairs(run, source):
+            equal.append(float(numpy.mean(equal_attributes(one.original, one.edited, kinds[one.instruction]))))
+            l1.append(one.l1)
         found[name] = {"equal": of_numbers(equal), "l1": of_numbers(l1)}
     return found
 
 
 def equal_attributes(one: Seen, other: Seen, kind: str) -> list[bool]:
-    """Say of each attribute that a kind of edit leaves alone whether two pictures of one object are judged equal in it.
+    """Say of each attribute that a kind of edit leaves alone whether two pictures are judged equal in it.
 
     Args:
         one: the original.
@@ -139,15 +139,17 @@ def equal_attributes(one: Seen, other: Seen, kind: str) -> list[bool]:
         kind: of the edit, one of EDIT_TYPES.
 
     Returns:
-        Background, shape, colour and place, without the one that is edited; where an object is missing, its are unequal.
+        Background, shapes, colours and places, without what is edited; where objects are missing, theirs are unequal.
     """
-    is_single = len(one.shapes) == len(other.shapes) == 1
-    a, b = (next(iter(seen.shapes.values()), None) for seen in (one, other))
+    a, b = one.shapes, other.shapes
+    is_there = 0 < len(a) == len(b)
+    colours = [sorted(shape.colour for shape in shapes.values()) for shapes in (a, b)]
+    away = [min((math.dist(x.centre, y.centre) for y in b.values()), default=1.0) for x in a.values()]
     equal = {
         "background": one.background == other.background,
-        "replace": is_single and one.shapes.keys() == other.shapes.keys(),
-        "recolour": is_single and a is not None and b is not None and a.colour == b.colour,
-        "place": is_single and a is not None and b is not None and math.dist(a.centre, b.centre) <= SAME_PLACE,
+        "replace": is_there and a.keys() == b.keys(),
+        "recolour": is_there and colours[0] == colours[1],
+        "place": is_there and max(away) <= SAME_PLACE,
     }
     return [is_equal for name, is_equal in equal.items() if name != kind]
 
@@ -157,17 +159,27 @@ def _kinds(run: Run) -> dict[str, str]:
     return {record["instruction"]: record["edit_type"] for record in map(json.loads, lines)}
 
 
-def _seen_pairs(
-    run: Run, judge: AttributeJudge, name: str, kinds: dict[str, str]
-) -> Iterable[tuple[Any, Any, list[Seen], str]]:
+class SeenPair(NamedTuple):
+    """A pair, and what the judge sees in its pictures."""
+
+    instruction: str
+    original: Seen
+    edited: Seen
+    l1: float
+    """Between the pictures."""
+
+
+def seen_pairs(run: Run, name: str) -> Iterator[SeenPair]:
+    """Judge the pictures of a dataset."""
+    judge = AttributeJudge.from_file(judge_path(run))
     records = list(PairStore(dataset(run, name)).records())
     for first in range(0, len(records), BATCH):
         some = records[first : first + BATCH]
         pictures = [[handle.tensor().numpy() for handle in (one.original, one.edited)] for one in some]
         seen = judge.judge([picture for pair in pictures for picture in pair])
         for row, one in enumerate(some):
-            original, edited = pictures[row]
-            yield original, edited, seen[2 * row : 2 * row + 2], kinds[one.triplet.instruction]
+            l1 = float(numpy.abs(pictures[row][0] - pictures[row][1]).mean())
+            yield SeenPair(one.triplet.instruction, seen[2 * row], seen[2 * row + 1], l1)
 
 
 def accepted_p(run: Run, pairs: Sequence[Sequence[Any]]) -> dict[str, Estimate]:

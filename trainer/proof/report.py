@@ -19,6 +19,7 @@ from .failures import WORDS as FAILURE_WORDS
 from .failures import failure_section
 from .figures import draw_scales, draw_sharing, draw_tradeoff_plot, draw_variants
 from .findings import Curve, Estimate, accepted_p, accuracy_table, curve_of
+from .photographs import PHOTOGRAPHS, photograph_section
 from .stages import Run
 from .trials import CEILING, IMAGE_SWEEP, SDEDIT, TEXT2LIVE, TEXT_SWEEP, Trial
 
@@ -63,6 +64,7 @@ def write_report(run: Run, results: Mapping[str, Any], trials: Sequence[Trial], 
         _tradeoff(curves),
         _data(table),
         *sections,
+        photograph_section(results["photographs"]),
         _limits(config),
     ]
     content = {
@@ -74,6 +76,7 @@ def write_report(run: Run, results: Mapping[str, Any], trials: Sequence[Trial], 
         "variants": table,
         "failures": results.get("failures"),
         "bias": results.get("bias"),
+        "photographs": results["photographs"],
         "curves": {"text": text, "image": image, **curves},
         "versions": package_versions("matplotlib"),
         "hardware": hardware,
@@ -111,7 +114,7 @@ the right result of every edit is known to the pixel. A text-to-image model that
 pairs of captions, with the attention of both pictures shared (Prompt-to-Prompt); CLIP filters them; an editor is trained on
 these generated pairs alone and then edits renders, which it never saw, by wordings that it never saw.
 
-`ip2p proof` (preset `{config.preset}`) wrote this page; {hardware}. World: one plain object, eight shapes, eight colours, five backgrounds,
+`ip2p proof` (preset `{config.preset}`) wrote this page; {hardware}. World: {_objects(config)}, plain, eight shapes, eight colours, five backgrounds,
 {config.size} px; edits: recolour, background, replace the shape. {found["prompts"]} prompts, {found["pairs"]} pairs; the filter
 (image {found["thresholds"]["image"]:.2f}, captions {found["thresholds"]["caption"]:.2f}, directional
 {found["thresholds"]["directional"]:.2f}) left {found["prompts_left"]} prompts ({100 * found["prompts_left"] / found["prompts"]:.0f} %; the
@@ -137,9 +140,7 @@ Edits of renders by held-out wordings, combinations of colour and shape that tra
 
 ![Shares of edits](variants.png)
 
-![Side by side: original, exact target, and every system](side_by_side.png)
-
-The columns of the sweeps show the editor whose scales are swept below, at one of the scales."""
+![Side by side: original, exact target, and every system](side_by_side.png)"""
 
 
 def _sharing(found: Mapping[str, Any], p: Mapping[str, Estimate]) -> str:
@@ -195,18 +196,30 @@ def _data(table: Mapping[str, Mapping[str, Estimate]]) -> str:
 
 
 def _limits(config: ProofConfig) -> str:
-    text = f"""## What this does not show
+    missing = (
+        ""
+        if config.max_objects > 1
+        else " Counting and swapping need two objects, for which such pictures have no room."
+    )
+    return f"""## What this does not show
 
-The world is small: one object, pictures of {config.size} pixels, a generator that draws nothing else. CLIP is the embedded one
-(`ip2p train-embedded-clip`). Counting and swapping need two objects, for which such pictures have no room. Materials, weather,
-media, and photographs are not in it. Run again: `ip2p proof --preset {config.preset} --set output=proof_run`."""
-    return text
+The world is small: {_objects(config)}, pictures of {config.size} pixels, a generator that draws nothing else. CLIP is the embedded one
+(`ip2p train-embedded-clip`).{missing} Materials, weather and media are not in it. Run again:
+`ip2p proof --preset {config.preset} --set output=proof_run`."""
+
+
+def _objects(config: ProofConfig) -> str:
+    return "one object" if config.max_objects == 1 else f"at most {config.max_objects} objects"
 
 
 def _copy(run: Run, folder: Path) -> None:
     """Take over pictures of the evaluations."""
     seed = run.config.seeds[0]
-    sources = {"side_by_side.png": f"trials_{seed}/side_by_side.png", "grid.png": "tuning/grid_0.png"}
+    sources = {
+        "side_by_side.png": f"trials_{seed}/side_by_side.png",
+        "grid.png": "tuning/grid_0.png",
+        "photographs.png": f"{PHOTOGRAPHS}/side_by_side.png",
+    }
     for name, source in sources.items():
         path = run.folder / "evaluations" / source
         if path.exists():

@@ -32,8 +32,8 @@ from .selection import best_keys, calibrate
 GENERATOR, BASE, RANDOM = "generator", "proof_base", "proof_random"
 FRACTIONS = {"tenth": 0.1, "hundredth": 0.01}
 JUDGED_EDITS = 500
-MORE, LONGER = 4, 2
-"""How many times the edits of the others "rendered_more" has; and how many times their steps "longer" is trained after them."""
+LONGER = 2
+"""How many times the steps of the others "longer" is trained after them."""
 
 
 class Run:
@@ -103,7 +103,9 @@ def judge_path(run: Run) -> Path:
     return run.folder / "judge.safetensors"
 
 
-def pairs_stage(run: Run, name: str, edits: Sequence[WorldEdit], *, is_shared: bool) -> dict[str, Any]:
+def pairs_stage(
+    run: Run, name: str, edits: Sequence[WorldEdit], *, is_shared: bool, num_samples: int
+) -> dict[str, Any]:
     """Sample pairs of the captions of edits, and keep every one with its scores.
 
     Args:
@@ -111,6 +113,7 @@ def pairs_stage(run: Run, name: str, edits: Sequence[WorldEdit], *, is_shared: b
         name: of the dataset.
         edits: whose captions and instructions are the triplets.
         is_shared: share attention in a random part of the steps of each pair.
+        num_samples: pairs of each edit.
 
     Returns:
         How many there are.
@@ -125,8 +128,8 @@ def pairs_stage(run: Run, name: str, edits: Sequence[WorldEdit], *, is_shared: b
         "output": str(dataset(run, name)),
         "models": str(run.models),
         "seed": config.seed,
-        "num_samples": config.num_samples,
-        "keep": config.num_samples,
+        "num_samples": num_samples,
+        "keep": num_samples,
         "p_min": 0.1 if is_shared else 0.0,
         "p_max": 0.9 if is_shared else 0.0,
         "guidance_min": config.guidance_min,
@@ -139,7 +142,7 @@ def pairs_stage(run: Run, name: str, edits: Sequence[WorldEdit], *, is_shared: b
         "caption_threshold": -1.0,
         "directional_threshold": -1.0,
         "batch_size": 24,
-        "unit_samples": config.num_samples,
+        "unit_samples": num_samples,
         "safety": "off",
     }
     run.command(pairs_command.main, f"pairs_{name}", settings)
@@ -185,7 +188,8 @@ def filter_stage(run: Run) -> dict[str, Any]:
 
 def unshared_stage(run: Run, kept: Sequence[Sequence[Any]]) -> dict[str, Any]:
     """Make pairs without sharing, and of each prompt as many as the filter left of those with it."""
-    found = pairs_stage(run, "unshared_all", training_edits(run.config), is_shared=False)
+    edits, samples = training_edits(run.config), min(run.config.keep, run.config.num_samples)
+    found = pairs_stage(run, "unshared_all", edits, is_shared=False, num_samples=samples)
     wanted = Counter(prompt for prompt, _ in kept)
     keys = [key for key in PairStore(dataset(run, "unshared_all")).pair_keys() if key[1] < wanted[key[0]]]
     write_subset(run, "unshared", "unshared_all", keys)
@@ -227,13 +231,9 @@ def train_stage(run: Run, variant: str, seed: int) -> dict[str, Any]:
     config, name = run.config, editor_name(variant, seed)
     wordings = run.folder / "wordings.json"
     if not wordings.exists():
-        write_wordings(
-            wordings, [*training_edits(config, MORE), *spatial_training_edits(config), *biased_edits(config)]
-        )
+        write_wordings(wordings, [*training_edits(config), *spatial_training_edits(config), *biased_edits(config)])
     if variant == "scratch":
         write_random_base(run)
-    if variant == "rendered_more":
-        write_rendered_pairs(dataset(run, variant), training_edits(config, MORE), config.size)
     base = {"scratch": RANDOM, "longer": editor_name("main", seed)}.get(variant, BASE)
     settings = {
         "preset": "embedded",

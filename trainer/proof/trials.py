@@ -89,10 +89,10 @@ def _scales(trial: Trial) -> Scales:
 
 
 def trial_stage(run: Run, seed: int, scales: Scales) -> list[Trial]:
-    """Edit the test renders with everything that was trained with a seed, over both scales; with the first by SDEdit too."""
+    """Edit the test renders with everything that was trained with a seed, and over both scales; with the first by SDEdit too."""
     config, steps = run.config, [run.config.edit_steps]
     best = editor_name(config.best, seed)
-    systems: list[dict[str, Any]] = [
+    sweeps: list[dict[str, Any]] = [
         {
             "name": TEXT_SWEEP,
             "model": best,
@@ -108,6 +108,7 @@ def trial_stage(run: Run, seed: int, scales: Scales) -> list[Trial]:
             "steps": steps,
         },
     ]
+    systems = [editor_system(run, variant, seed, scales) for variant in config.variants_of(seed)]
     if seed == config.seeds[0]:
         systems.append(
             {
@@ -118,9 +119,11 @@ def trial_stage(run: Run, seed: int, scales: Scales) -> list[Trial]:
                 "steps": [config.pair_steps],
             }
         )
-    systems += [editor_system(run, variant, seed, scales) for variant in config.variants_of(seed)]
     named = held_out_edits(config, TESTING, config.num_tests)
-    return _evaluate(run, f"trials_{seed}", named, systems, seed=seed, shown=9)
+    return [
+        *_evaluate(run, f"sweeps_{seed}", named, sweeps, seed=seed, shown=0),
+        *_evaluate(run, f"trials_{seed}", named, systems, seed=seed, shown=9),
+    ]
 
 
 def ceiling_trials(run: Run) -> list[Trial]:
@@ -223,6 +226,13 @@ def edit_all(
         Run folder of the evaluation.
     """
     examples = write_examples(run.folder / "examples" / name, named, run.config.size)
+    return run_evaluation(run, name, examples, systems, seed=seed, shown=shown)
+
+
+def run_evaluation(
+    run: Run, name: str, examples: Path, systems: Sequence[Mapping[str, Any]], *, seed: int, shown: int
+) -> Path:
+    """Edit examples by `ip2p evaluate`; otherwise as `edit_all`."""
     output = run.folder / "evaluations" / name
     settings = {
         "examples": str(examples),

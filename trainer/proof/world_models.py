@@ -1,6 +1,7 @@
 """The models that the chain starts from: the embedded autoencoder and text-to-image model, trained further on renders.
 
-Pictures of 32 pixels have 8 x 8 latent cells, so that everything after this takes two cores minutes instead of hours.
+Pictures of 32 pixels have 8 x 8 latent cells, so that everything after this takes two cores minutes instead of hours. On a
+GPU the same loops run there; what they draw is the same.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ...ip2p_core.checkpoint import ModelConfig, embedded_model_path, read_checkpoint, write_checkpoint
-from ..diffusers_adapter import load_generator, use_plain_attention
+from ..diffusers_adapter import choose_device, load_generator, use_plain_attention
 from ..embedded.autoencoder import AutoencoderSettings, loss_of, train_autoencoder
 from ..embedded.command import averaged, encode_modes
 from ..embedded.generator import SceneLatents, encode_scenes, scene_batch
@@ -24,17 +25,16 @@ from ..embedded.generator_loop import GeneratorModules, LoopSettings, train_netw
 from ..shape_world.render import render
 from ..shape_world.scene import BACKGROUNDS, Scene
 from ..shape_world.world_edits import world_edit_at
-from .config import EDIT_TYPES, SPATIAL_EDITS, ProofConfig
+from .config import EDIT_TYPES, ProofConfig
 from .edits import captions_of
 from .stages import BASE, GENERATOR, Run
 
-BATCH = 64
 SCENES = "proof-scenes"
 
 
 def captioned_scenes(config: ProofConfig) -> list[tuple[Scene, str]]:
     """Draw what both learn from: scenes before and after edits with their captions, no held-out combination among them."""
-    types = EDIT_TYPES + SPATIAL_EDITS
+    types = EDIT_TYPES + config.spatial_edits
     edits = (
         world_edit_at(SCENES, config.seed, place, config.world, types[place % len(types)])
         for place in range(config.num_scenes)
@@ -47,20 +47,22 @@ def autoencoder_stage(run: Run) -> dict[str, float]:
     """Train the embedded autoencoder further, on small renders, and measure it on renders that it never saw."""
     config = run.config
     pictures = _pictures(captioned_scenes(config), config.size)
-    vae = load_generator(embedded_model_path(GENERATOR)).codec.vae.requires_grad_(True)
+    device = choose_device("auto")
+    vae = load_generator(embedded_model_path(GENERATOR)).codec.vae.requires_grad_(True).to(device)
     settings = AutoencoderSettings(
         seed=config.seed,
         minutes=config.autoencoder_minutes,
         threads=torch.get_num_threads(),
         pool_size=len(pictures),
         is_compiled=False,
+        batch_size=config.autoencoder_batch_size,
     )
     (run.folder / "training").mkdir(exist_ok=True)
     train_autoencoder(vae, _autoencoder_file(run), settings, (pictures * 255 + 0.5).to(torch.uint8))
     vae = averaged(vae, _autoencoder_file(run))
     others = _pictures(captioned_scenes(replace(config, seed=config.seed + 1, num_scenes=64)), config.size) * 2 - 1
     with torch.no_grad():
-        error = float(loss_of(vae, others, torch.Generator().manual_seed(0))[1])
+        error = float(loss_of(vae, others.to(device), torch.Generator().manual_seed(0))[1])
         spread = float(torch.cat([encode_modes(vae, part) for part in torch.split(pictures[:512] * 2 - 1, 32)]).std())
     return {"psnr": -10 * float(np.log10(error)), "scaling_factor": round(1 / spread, 4)}
 
@@ -77,7 +79,8 @@ def generator_stage(run: Run, scaling_factor: float) -> dict[str, Any]:
     """
     config = run.config
     known = load_generator(embedded_model_path(GENERATOR))
-    vae = averaged(known.codec.vae, _autoencoder_file(run))
+    device = choose_device("auto")
+    vae = averaged(known.codec.vae, _autoencoder_file(run)).to(device)
     shape: ModelConfig = replace(
         known.config,
         vae={**known.config.vae, "scaling_factor": scaling_factor},
@@ -87,7 +90,7 @@ def generator_stage(run: Run, scaling_factor: float) -> dict[str, Any]:
     )
     unet = known.unet.requires_grad_(True).train()
     use_plain_attention(unet)
-    modules = GeneratorModules(unet, known.text.encoders[0].requires_grad_(True))
+    modules = GeneratorModules(unet, known.text.encoders[0].requires_grad_(True)).to(device)
     scenes = _scene_latents(vae, config)
     settings = LoopSettings(
         seed=config.seed,
@@ -97,8 +100,9 @@ def generator_stage(run: Run, scaling_factor: float) -> dict[str, Any]:
     )
     state = run.folder / "training" / "generator.pt"
     spread = 1 / scaling_factor
-    train_network(modules, lambda step: scene_batch(scenes, spread, config.seed, step, BATCH), state, settings)
-    trained = averaged(modules, state)
+    size = config.generator_batch_size
+    train_network(modules, lambda step: scene_batch(scenes, spread, config.seed, step, size), state, settings)
+    trained, vae = averaged(modules, state).cpu(), vae.cpu()
     path = run.models / "ip2p" / f"{BASE}.safetensors"
     parts = trained.unet.state_dict(), vae.state_dict(), trained.text_encoder.state_dict()
     write_checkpoint(path, *parts, shape, torch.float32)
