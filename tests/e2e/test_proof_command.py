@@ -18,7 +18,17 @@ def test_the_whole_chain_runs_resumes_and_writes_its_report(tmp_path):
     assert main(arguments) == 0
     report = tmp_path / "run" / "report"
     text = (report / "README.md").read_text(encoding="utf-8")
-    for name in ("sharing", "scales", "tradeoff", "variants", "side_by_side", "grid", "failures", "bias", "photographs"):
+    for name in (
+        "sharing",
+        "scales",
+        "tradeoff",
+        "variants",
+        "side_by_side",
+        "grid",
+        "failures",
+        "bias",
+        "photographs",
+    ):
         assert f"({name}.png)" in text
         with Image.open(report / f"{name}.png") as picture:
             assert picture.width > 300

@@ -74,7 +74,7 @@ def test_scales_are_chosen_on_other_renders_than_those_of_the_test():
 
 
 def trial(example: str, scale: float, *, done: bool, image: float = 0.5, seed: int = 0) -> Trial:
-    return Trial("a", scale, 1.0, math.nan, seed, example, "recolour", done, not done, 0.3, image, 0.1)
+    return Trial("a", scale, 1.0, math.nan, seed, example, "recolour", "star", done, not done, 0.3, image, 0.1)
 
 
 def test_estimates_average_the_trainings_of_an_example_first():

@@ -84,6 +84,19 @@ def accuracy_table(trials: Sequence[Trial], variants: Sequence[str]) -> dict[str
     return table
 
 
+def shape_table(trials: Sequence[Trial], variants: Sequence[str]) -> dict[str, dict[str, Estimate]]:
+    """Shares of edits in which all else was kept, of every shape and variant: which outlines are lost."""
+    return {
+        shape: {
+            variant: estimate(
+                [one for one in trials if (one.system, one.shape) == (variant, shape)], lambda one: one.is_kept
+            )
+            for variant in variants
+        }
+        for shape in sorted({one.shape for one in trials})
+    }
+
+
 class Curve(NamedTuple):
     """What one swept setting does."""
 

@@ -18,7 +18,7 @@ from .config import VARIANTS, ProofConfig
 from .failures import WORDS as FAILURE_WORDS
 from .failures import failure_section
 from .figures import draw_scales, draw_sharing, draw_tradeoff_plot, draw_variants
-from .findings import Curve, Estimate, accepted_p, accuracy_table, curve_of
+from .findings import Curve, Estimate, accepted_p, accuracy_table, curve_of, shape_table
 from .photographs import PHOTOGRAPHS, photograph_section
 from .stages import Run
 from .trials import CEILING, IMAGE_SWEEP, SDEDIT, TEXT2LIVE, TEXT_SWEEP, Trial
@@ -45,6 +45,7 @@ def write_report(run: Run, results: Mapping[str, Any], trials: Sequence[Trial], 
     """
     config, folder = run.config, run.config.report_folder
     table = accuracy_table(trials, [*config.variants, CEILING])
+    shapes = shape_table(trials, [name for name in (config.best, "rendered", CEILING) if name in table])
     text, image = curve_of(trials, TEXT_SWEEP, "text_scale"), curve_of(trials, IMAGE_SWEEP, "image_scale")
     curves = {"editor, image scale swept": image, "SDEdit, strength swept": curve_of(trials, SDEDIT, "strength")}
     if any(one.system == TEXT2LIVE for one in trials):
@@ -59,6 +60,7 @@ def write_report(run: Run, results: Mapping[str, Any], trials: Sequence[Trial], 
     parts = [
         _head(config, results, hardware),
         _central(table),
+        _shapes(shapes),
         _sharing(results["sharing"], p),
         _scales(text, image, results["tuning"], config.best),
         _tradeoff(curves),
@@ -74,6 +76,7 @@ def write_report(run: Run, results: Mapping[str, Any], trials: Sequence[Trial], 
         "accepted p": p,
         "sharing": results["sharing"],
         "variants": table,
+        "all else kept by shape": shapes,
         "failures": results.get("failures"),
         "bias": results.get("bias"),
         "photographs": results["photographs"],
@@ -141,6 +144,17 @@ Edits of renders by held-out wordings, combinations of colour and shape that tra
 ![Shares of edits](variants.png)
 
 ![Side by side: original, exact target, and every system](side_by_side.png)"""
+
+
+def _shapes(table: Mapping[str, Mapping[str, Estimate]]) -> str:
+    columns = list(next(iter(table.values())))
+    lines = ["| all else kept | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    lines += [
+        f"| {shape} | " + " | ".join(one.percent() for one in row.values()) + " |" for shape, row in table.items()
+    ]
+    return f"""Which outlines are lost, by the shape in the exact result:
+
+{chr(10).join(lines)}"""
 
 
 def _sharing(found: Mapping[str, Any], p: Mapping[str, Estimate]) -> str:

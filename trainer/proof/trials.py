@@ -41,6 +41,8 @@ class Trial(NamedTuple):
     """Of the training and of the edit."""
     example: str
     kind: str
+    shape: str
+    """Of the first object in the exact result."""
     is_edited: bool
     is_kept: bool
     directional: float
@@ -145,6 +147,7 @@ def ceiling_trials(run: Run) -> list[Trial]:
             seed=config.seeds[0],
             example=one.name,
             kind=one.edit.edit_type,
+            shape=one.edit.after.objects[0].shape,
             is_edited=verdict.is_edited,
             is_kept=verdict.is_kept,
             directional=nothing,
@@ -281,6 +284,7 @@ def trial_of(row: Mapping[str, str], edit: WorldEdit, seen: Seen, seed: int) -> 
         seed=seed,
         example=row["example"],
         kind=edit.edit_type,
+        shape=edit.after.objects[0].shape,
         is_edited=verdict.is_edited,
         is_kept=verdict.is_kept,
         directional=_number(row, "directional"),
