@@ -49,9 +49,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "num_samples": 4,
         "study_prompts": 3000,
         "judge_seconds": 300.0,
-        "train_steps": 2500,
-        "batch_size": 256,
-        "variant_seeds": 1,
+        "train_steps": 5000,
+        "batch_size": 64,
     },
     "smoke": {
         "size": 32,
@@ -131,29 +130,29 @@ class ProofConfig:
     max_objects: int = 1
     autoencoder_minutes: float = 10.0
     autoencoder_batch_size: int = 8
-    generator_minutes: float = 20.0
+    generator_minutes: float = 45.0
     generator_batch_size: int = 64
     num_scenes: int = 8000
-    num_prompts: int = 700
-    num_samples: int = 2
+    num_prompts: int = 2500
+    num_samples: int = 4
     keep: int = 2
     pair_steps: int = 16
     guidance_min: float = 2.0
     guidance_max: float = 3.5
     survival: float = 0.69
     judge_seconds: float = 540.0
-    train_steps: int = 1600
-    batch_size: int = 32
+    train_steps: int = 8000
+    batch_size: int = 8
     learning_rate: float = 8e-4
-    variants: list[str] = field(default_factory=lambda: list(VARIANTS))
+    variants: list[str] = field(default_factory=lambda: [name for name in VARIANTS if name != "longer"])
     variant_seeds: int = 1
     studies: list[str] = field(default_factory=lambda: list(STUDIES))
     study_prompts: int = 700
     num_tests: int = 40
     num_tuned: int = 24
     edit_steps: int = 6
-    text_scales: list[float] = field(default_factory=lambda: [0.5, 1, 1.5, 2, 3, 4, 6])
-    image_scales: list[float] = field(default_factory=lambda: [0.6, 0.8, 1, 1.2, 1.5, 2, 2.5])
+    text_scales: list[float] = field(default_factory=lambda: [0, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5])
+    image_scales: list[float] = field(default_factory=lambda: [0, 0.2, 0.4, 0.6, 0.8, 1, 1.2, 1.5, 2])
     strengths: list[float] = field(default_factory=lambda: [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
     num_text2live: int = 8
     text2live_steps: int = 0

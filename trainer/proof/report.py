@@ -28,6 +28,8 @@ WORDS = {
     **VARIANTS,
     CEILING: "the exact results after the autoencoder: what an editor in its latents can reach at most",
 }
+SATURATED = {"text": 2.0, "image": 1.2}
+"""Scales above which edits are grainy rather than stronger."""
 BARS = ("attribute edits done", "all else kept", "done and kept")
 
 
@@ -176,9 +178,9 @@ def _scales(text: Curve, image: Curve, tuning: Mapping[str, Any], best: str) -> 
 
 ![One edit over both scales](grid.png)
 
-The editor is the one called `{best}` above. Rank correlation of the text scale with the share of edits done: {text.rho("done"):.2f}, up to a scale of 3:
-{text.rho("done", 3):.2f}. Of the image scale with the share in which everything else is kept: {image.rho("kept"):.2f}, up to 1.5:
-{image.rho("kept", 1.5):.2f}; with CLIP image similarity: {image.rho("image"):.2f}. The scales of all other figures, text
+The editor is the one called `{best}` above. Rank correlation of the text scale with the share of edits done: {text.rho("done"):.2f}, up to a scale of {SATURATED["text"]:g}:
+{text.rho("done", SATURATED["text"]):.2f}. Of the image scale with the share in which everything else is kept: {image.rho("kept"):.2f}, up to {SATURATED["image"]:g}:
+{image.rho("kept", SATURATED["image"]):.2f}; with CLIP image similarity: {image.rho("image"):.2f}. The scales of all other figures, text
 {tuning["text_scale"]:g} and image {tuning["image_scale"]:g}, were chosen on other renders."""
 
 
