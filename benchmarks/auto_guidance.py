@@ -3,6 +3,8 @@
 Rendered scenes of one object, held-out combinations included, recoloured and with another background, by the embedded editor and
 CLIP. The fixed pair is the best on average over other scenes, by the search's own score and, told apart, by the exact targets. Its
 seeds cost as many forward passes (rows of branches through the network) as the search, and the same score chooses among them.
+
+With `--proof RUN` it edits the renders of a run of `ip2p proof` by that run's editor, and the run's judge says what is right.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import product
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -23,13 +26,20 @@ from ..ip2p_core.checkpoint import embedded_model_path
 from ..ip2p_core.clip_scorer import CLIPScorer
 from ..ip2p_core.edit_tradeoff import EditTexts, Tradeoff
 from ..ip2p_core.guidance import GuidanceScales, GuidanceSettings, needed_branches
-from ..ip2p_core.guidance_search import Edited, Found, SearchSettings, Trial, search
+from ..ip2p_core.guidance_search import Edited, Found, SearchSettings, Trial, Worth, search
 from ..ip2p_core.picture_metrics import l1
 from ..trainer.diffusers_adapter import load_editor
 from ..trainer.edit import EditSettings, Source, default_settings, edit_source, encode_source
 from ..trainer.edit_backend import Editor
-from ..trainer.shape_world.captioned_edits import CaptionedEdit, captioned_edit
+from ..trainer.proof.config import ProofConfig, read_proof_config
+from ..trainer.proof.edits import TESTING, TUNING, captions_of, held_out_edits
+from ..trainer.proof.stages import Run, editor_name, judge_path
+from ..trainer.shape_world.attribute_judge import AttributeJudge
+from ..trainer.shape_world.captioned_edits import captioned_edit
+from ..trainer.shape_world.edit_verdicts import judge_edit
+from ..trainer.shape_world.edits import SceneEdit
 from ..trainer.shape_world.render import render
+from ..trainer.shape_world.world_edits import WorldEdit
 from .timing import say
 
 KINDS = ("recolour", "background")
@@ -47,21 +57,33 @@ class Result(NamedTuple):
     score: float
     passes: int
     edits: int
+    is_right: bool | None
+    """Done, and all else kept; None where there is no judge."""
 
 
 class Bench:
     """The models, and the settings of all edits.
 
     Args:
-        size: side of the pictures in pixels, at which the editor works too.
+        size: side of the pictures in pixels, at which the editor works too; a run of the proof has its own.
         keep: weight of what stays.
         margin: of the model's own scales.
+        proof: settings of a run of the proof, or none.
     """
 
-    def __init__(self, size: int, keep: float, margin: float) -> None:
-        self.editor: Editor = load_editor(embedded_model_path("editor"))
+    def __init__(self, size: int, keep: float, margin: float, proof: ProofConfig | None = None) -> None:
         self.scorer = CLIPScorer.from_file(embedded_model_path("clip"))
-        self.settings = replace(default_settings(self.editor.config), working_resolution=size)
+        self.proof = proof
+        if proof is None:
+            self.editor: Editor = load_editor(embedded_model_path("editor"))
+            self.settings = replace(default_settings(self.editor.config), working_resolution=size)
+        else:
+            name, size = editor_name(proof.best, proof.seeds[0]), proof.size
+            self.editor = load_editor(name, models_dir=proof.folder / "models")
+            self.settings = replace(
+                default_settings(self.editor.config), working_resolution=size, steps=proof.edit_steps
+            )
+            self.judge = AttributeJudge.from_file(judge_path(Run(proof, say)))
         self.size, self.keep, self.margin = size, keep, margin
         own = self.settings.guidance.scales
         self.own = own.text_guidance_scale, own.image_guidance_scale
@@ -81,17 +103,17 @@ class Scene:
 
     Args:
         bench: the models.
-        captioned: the edit.
+        edit: with both scenes.
+        caption: of what it begins with.
+        edited_caption: of what shall come out.
     """
 
-    def __init__(self, bench: Bench, captioned: CaptionedEdit) -> None:
-        self.bench, edit = bench, captioned.edit
+    def __init__(self, bench: Bench, edit: SceneEdit | WorldEdit, caption: str, edited_caption: str) -> None:
+        self.bench, self.edit = bench, edit
         self.before, self.target = (
             torch.from_numpy(render(one, bench.size)).float() for one in (edit.before, edit.after)
         )
-        self.texts = EditTexts(
-            instruction=edit.instruction, caption=captioned.caption, edited_caption=captioned.edited_caption
-        )
+        self.texts = EditTexts(instruction=edit.instruction, caption=caption, edited_caption=edited_caption)
 
     @cached_property
     def source(self) -> Source:
@@ -129,15 +151,19 @@ class Scene:
             settings,
         )
 
-    def distance(self, picture: Tensor) -> float:
-        """L1 to the exact target."""
-        return float(l1(picture[None], self.target[None]))
+    def result(self, picture: Tensor, worth: Worth, passes: int, edits: int) -> Result:
+        """Measure what was chosen."""
+        distance, is_right = float(l1(picture[None], self.target[None])), None
+        if isinstance(self.edit, WorldEdit):
+            verdict = judge_edit(self.bench.judge, self.edit, picture.numpy())
+            is_right = verdict.is_edited and verdict.is_kept
+        return Result(distance, worth.score, passes, edits, is_right)
 
     def searched(self, found: Found) -> Result:
         """What the search gave."""
         passes = sum(self.bench.passes(one.place[:2]) for one in found.trials)
         best: Trial = found.best
-        return Result(self.distance(best.edited.picture), best.worth.score, passes, len(found.trials))
+        return self.result(best.edited.picture, best.worth, passes, len(found.trials))
 
     def fixed(self, pair: Pair, num_seeds: int) -> Result:
         """The best of many seeds at one pair of scales."""
@@ -145,21 +171,17 @@ class Scene:
         worths = self.tradeoff()(pictures)
         best = max(range(num_seeds), key=lambda number: worths[number].score)
         passes = num_seeds * self.bench.passes(pair)
-        return Result(self.distance(pictures[best].picture), worths[best].score, passes, num_seeds)
+        return self.result(pictures[best].picture, worths[best], passes, num_seeds)
 
 
 def scenes(bench: Bench, purpose: str, count: int) -> list[Scene]:
-    """So many scenes of every kind of edit."""
-    return [
-        Scene(
-            bench,
-            captioned_edit(
-                random.Random(f"auto-guidance/{purpose}/{kind}/{i}"), kind, allow_held_out=True, max_objects=1
-            ),
-        )
-        for kind in KINDS
-        for i in range(count)
-    ]
+    """So many scenes of every kind of edit, those of a kind together."""
+    if bench.proof is not None:
+        named = held_out_edits(bench.proof, {"tune": TUNING, "test": TESTING}[purpose], count, KINDS)
+        edits = sorted((one.edit for one in named), key=lambda edit: KINDS.index(edit.edit_type))
+        return [Scene(bench, edit, *captions_of(edit)) for edit in edits]
+    randoms = [(kind, random.Random(f"auto-guidance/{purpose}/{kind}/{i}")) for kind in KINDS for i in range(count)]
+    return [Scene(bench, *captioned_edit(rng, kind, allow_held_out=True, max_objects=1)) for kind, rng in randoms]
 
 
 def best_pairs(tuning: Sequence[Scene]) -> dict[str, Pair]:
@@ -178,8 +200,10 @@ def best_pairs(tuning: Sequence[Scene]) -> dict[str, Pair]:
 
 def line(name: str, results: Sequence[Result]) -> str:
     """Tell the means of one contender."""
+    rights = [one.is_right for one in results if one.is_right is not None]
+    right = f"right {100 * statistics.fmean(rights):4.1f} %  " if rights else ""
     return (
-        f"  {name:40} L1 {_mean(results, 'distance'):.4f}  score {_mean(results, 'score'):.4f}  "
+        f"  {name:40} {right}L1 {_mean(results, 'distance'):.4f}  score {_mean(results, 'score'):.4f}  "
         f"{_mean(results, 'edits'):5.1f} edits, {_mean(results, 'passes'):5.1f} passes"
     )
 
@@ -205,11 +229,13 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128, help="side of the pictures in pixels")
     parser.add_argument("--keep", type=float, default=0.2, help="weight of what stays")
     parser.add_argument("--margin", type=float, default=0.1, help="by which others must beat the model's own scales")
+    parser.add_argument("--proof", type=Path, default=None, help="run folder of `ip2p proof`: its editor and renders")
     options = parser.parse_args()
-    bench = Bench(options.size, options.keep, options.margin)
+    proof = options.proof and read_proof_config(options.proof / "config.json", [f"output={options.proof}"])
+    bench = Bench(options.size, options.keep, options.margin, proof)
     pairs = best_pairs(scenes(bench, "tune", options.tuning))
     told = ", ".join(f"{name} {pair[0]:g} and {pair[1]:g}" for name, pair in pairs.items())
-    say(f"{options.scenes} + {options.scenes} scenes at {options.size} px; best fixed text and image scales: {told}")
+    say(f"{options.scenes} + {options.scenes} scenes at {bench.size} px; best fixed text and image scales: {told}")
     tested = scenes(bench, "test", options.scenes)
     searches = [one.searched(one.search(options.budget, options.seeds)) for one in tested]
     fixed: dict[str, list[Result]] = {}

@@ -103,7 +103,7 @@ def hardware(hours: float) -> str:
 def _plan(config: ProofConfig) -> str:
     lines = [
         f"An autoencoder and a generator trained for {config.autoencoder_minutes + config.generator_minutes:g} minutes,",
-        f"{config.num_prompts} triplets, {2 * config.num_prompts * config.num_samples} pairs of {config.size} px in "
+        f"{config.num_prompts} triplets, {config.num_prompts * (config.num_samples + config.num_unshared)} pairs of {config.size} px in "
         f"{config.pair_steps} steps, a judge trained for {config.judge_seconds:.0f} s,",
         f"{sum(len(config.variants_of(seed)) for seed in config.seeds)} editors of {config.train_steps} steps of {config.batch_size} pairs:",
         *(f"  {name}: {VARIANTS[name]}" for name in config.variants),

@@ -182,6 +182,11 @@ class ProofConfig:
         return [name for name in self.variants if is_of_all or name in ("main", "longer")]
 
     @property
+    def num_unshared(self) -> int:
+        """Pairs of each prompt without sharing: as many as the filter may leave of those with it."""
+        return min(self.keep, self.num_samples)
+
+    @property
     def best(self) -> str:
         """The editor whose scales are tuned and swept."""
         return "longer" if "longer" in self.variants else "main"

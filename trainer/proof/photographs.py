@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...ip2p_core.image_tensor import to_pil
+from ...ip2p_core.guidance_grid import draw_grid
+from ...ip2p_core.image_tensor import load_image, to_pil
 from ...ip2p_core.pair_store.durable_files import write_durably, write_text_durably
 from ..diffusers_adapter import load_generator
 from ..embedded.pictures import HELD_OUT_PHOTOS, open_photo
@@ -22,9 +23,10 @@ from .stages import BASE, Run
 from .trials import Scales, editor_system, run_evaluation
 
 PHOTOGRAPHS = "photographs"
-INSTRUCTIONS = ("the background should be brown", "make the background white", "change the star to green")
+INSTRUCTIONS = ("make the background brown", "make the background white", "change the star to green")
 ABSENT = INSTRUCTIONS[-1]
 """Asks for something that no photograph shows."""
+GRID = "photographs.png"
 ENLARGED = 2
 """Photographs have so many times the side of renders: convolutions do not mind."""
 
@@ -37,7 +39,8 @@ def photograph_stage(run: Run, scales: Scales) -> dict[str, Any]:
         scales: of all edits.
 
     Returns:
-        By instruction the L1 distance and the CLIP image similarity to the photograph; the autoencoder's own L1 distance.
+        By instruction the L1 distance and the CLIP image similarity to the photograph; the autoencoder's own L1 distance. A
+        picture of all edits lies beside the evaluation.
     """
     config, folder = run.config, run.folder / "examples" / PHOTOGRAPHS
     photos = {name: _square(name, ENLARGED * config.size) for name in HELD_OUT_PHOTOS}
@@ -51,7 +54,7 @@ def photograph_stage(run: Run, scales: Scales) -> dict[str, Any]:
     write_text_durably(examples, "\n".join(lines) + "\n")
     seed = config.seeds[0]
     systems = [editor_system(run, config.best, seed, scales)]
-    output = run_evaluation(run, PHOTOGRAPHS, examples, systems, seed=seed, shown=len(lines))
+    output = run_evaluation(run, PHOTOGRAPHS, examples, systems, seed=seed, shown=0)
     with (output / "rows.csv").open(encoding="utf-8", newline="") as opened:
         rows = list(csv.DictReader(opened))
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: {"l1": [], "image": []})
@@ -59,7 +62,18 @@ def photograph_stage(run: Run, scales: Scales) -> dict[str, Any]:
         for name, values in found[row["instruction"]].items():
             values.append(float(row[name] or "nan"))
     model, batch = load_generator(BASE, models_dir=run.models), torch.stack(list(photos.values()))
-    floor = (round_trip(model, batch).cpu() - batch).abs().mean(dim=(1, 2, 3))
+    decoded = round_trip(model, batch).cpu()
+    floor = (decoded - batch).abs().mean(dim=(1, 2, 3))
+    edited = {(row["example"].rsplit("-", 2)[0], row["instruction"]): output / row["picture"] for row in rows}
+    shown = [
+        [photos[name], alone, *(load_image(edited[name, text]).pixels for text in INSTRUCTIONS)]
+        for name, alone in zip(photos, decoded, strict=True)
+    ]
+    columns = ["original", "autoencoder alone", *INSTRUCTIONS]
+    grid = draw_grid(
+        [one for row in shown for one in row], [name.replace("_", " ") for name in photos], columns, cell=190
+    )
+    write_durably(output / GRID, lambda beside: to_pil(grid).save(beside, "PNG"))
     table = {text: {name: of_numbers(some) for name, some in values.items()} for text, values in found.items()}
     return {"instructions": table, "autoencoder": of_numbers([float(one) for one in floor])}
 

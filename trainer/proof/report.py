@@ -19,7 +19,7 @@ from .failures import WORDS as FAILURE_WORDS
 from .failures import failure_section
 from .figures import draw_scales, draw_sharing, draw_tradeoff_plot, draw_variants
 from .findings import Curve, Estimate, accepted_p, accuracy_table, curve_of, shape_table
-from .photographs import PHOTOGRAPHS, photograph_section
+from .photographs import GRID, PHOTOGRAPHS, photograph_section
 from .stages import Run
 from .trials import CEILING, IMAGE_SWEEP, SDEDIT, TEXT2LIVE, TEXT_SWEEP, Trial
 
@@ -234,7 +234,7 @@ def _copy(run: Run, folder: Path) -> None:
     sources = {
         "side_by_side.png": f"trials_{seed}/side_by_side.png",
         "grid.png": "tuning/grid_0.png",
-        "photographs.png": f"{PHOTOGRAPHS}/side_by_side.png",
+        GRID: f"{PHOTOGRAPHS}/{GRID}",
     }
     for name, source in sources.items():
         path = run.folder / "evaluations" / source

@@ -188,7 +188,8 @@ def filter_stage(run: Run) -> dict[str, Any]:
 
 def unshared_stage(run: Run, kept: Sequence[Sequence[Any]]) -> dict[str, Any]:
     """Make pairs without sharing, and of each prompt as many as the filter left of those with it."""
-    edits, samples = training_edits(run.config), min(run.config.keep, run.config.num_samples)
+    config = run.config
+    edits, samples = training_edits(config), config.num_unshared
     found = pairs_stage(run, "unshared_all", edits, is_shared=False, num_samples=samples)
     wanted = Counter(prompt for prompt, _ in kept)
     keys = [key for key in PairStore(dataset(run, "unshared_all")).pair_keys() if key[1] < wanted[key[0]]]
