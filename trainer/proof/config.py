@@ -23,6 +23,7 @@ RADIUS = {1: (0.26, 0.36), 2: (0.17, 0.23)}
 VARIANTS = {
     "main": "trained on pairs with shared attention, filtered",
     "unfiltered": "the same without the filter",
+    "much_shared": "on the pairs with attention shared in at least seven of ten steps, whatever the filter says of them",
     "unshared": "on pairs without shared attention, the same number of each prompt",
     "scratch": "on the filtered pairs, but from random weights instead of the generator's",
     "tenth": "on 10 % of the filtered pairs",

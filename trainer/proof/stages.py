@@ -31,6 +31,8 @@ from .selection import best_keys, calibrate
 
 GENERATOR, BASE, RANDOM = "generator", "proof_base", "proof_random"
 FRACTIONS = {"tenth": 0.1, "hundredth": 0.01}
+MUCH_SHARED = 0.7
+"""Share of the steps; where it is so high the two pictures of a pair agree best."""
 JUDGED_EDITS = 500
 LONGER = 2
 """How many times the steps of the others "longer" is trained after them."""
@@ -167,6 +169,7 @@ def filter_stage(run: Run) -> dict[str, Any]:
     best = best_keys(shared, thresholds, config.keep)
     prompts = sorted({key[0] for key in best})
     subsets = {"main": best, "unfiltered": _random_keys(shared, len(best), config.seed)}
+    subsets["much_shared"] = [one.key for one in shared if (one.p2p_threshold or 0.0) >= MUCH_SHARED]
     for name, share in FRACTIONS.items():
         chosen = set(random.Random(f"{name}/{config.seed}").sample(prompts, max(2, round(share * len(prompts)))))
         subsets[name] = [key for key in best if key[0] in chosen]
