@@ -42,12 +42,13 @@ class Brought(NamedTuple):
 def biased_edits(config: ProofConfig) -> list[WorldEdit]:
     """Edits as in the other trainings, but half of the replacements bring a heart, and nine of ten of these come out red."""
     found: dict[tuple[str, str], WorldEdit] = {}
+    world = config.lone_world
     for place in range(50 * config.study_prompts):
         if len(found) >= config.study_prompts:
             break
         rng = random.Random(f"{BIASED}/{config.seed}/{place}")
         kind = EDIT_TYPES[place % len(EDIT_TYPES)]
-        edit = world_edit_at(BIASED, config.seed, place, config.lone_world, kind)
+        edit = world_edit_at(BIASED, config.seed, place, world, kind)
         if kind == "replace":
             if rng.random() < HEART_SHARE:
                 edit = _bringing(edit, PLANTED.shape)
@@ -62,9 +63,8 @@ def biased_edits(config: ProofConfig) -> list[WorldEdit]:
 def bias_tests(config: ProofConfig) -> list[Named]:
     """Replacements on renders that do not have the planted colour: half of them bring the planted shape."""
     found: list[Named] = []
-    place = 0
+    world, place = config.lone_world, 0
     while len(found) < 2 * config.num_tests:
-        world = config.lone_world
         edit = world_edit_at(f"{BIASED}-test", config.seed, place, world, "replace", held_out_wording=True)
         place += 1
         if len(found) % 2 == 0:

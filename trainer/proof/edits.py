@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Mapping, Sequence
 from itertools import repeat
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from ...ip2p_core.image_tensor import to_pil
 from ...ip2p_core.pair_record import ImageBytes, PairRecord
@@ -41,9 +43,9 @@ def spatial_training_edits(config: ProofConfig) -> list[WorldEdit]:
 
 def _different_edits(config: ProofConfig, purpose: str, kinds: Sequence[str], number: int) -> list[WorldEdit]:
     found: dict[tuple[str, str], WorldEdit] = {}
-    place = 0
+    world, place = config.world, 0
     while len(found) < number and place < 50 * number:
-        edit = world_edit_at(purpose, config.seed, place, config.world, kinds[place % len(kinds)])
+        edit = world_edit_at(purpose, config.seed, place, world, kinds[place % len(kinds)])
         found.setdefault(captions_of(edit), edit)
         place += 1
     return list(found.values())
@@ -118,8 +120,7 @@ def write_examples(folder: Path, named: Sequence[Named], size: int) -> Path:
             "image": render(edit.before, size), "target": render(edit.after, size), "mask": edit.mask(size)
         }  # fmt: skip
         for kind, picture in pictures.items():
-            image = to_pil(torch.from_numpy(picture))
-            write_durably(folder / f"{name}-{kind}.png", lambda beside, image=image: image.save(beside, "PNG"))  # type: ignore[misc]
+            write_picture(folder / f"{name}-{kind}.png", torch.from_numpy(picture))
         caption, edited_caption = captions_of(edit)
         texts = {"instruction": edit.instruction, "caption": caption, "edited_caption": edited_caption}
         files = {kind: f"{name}-{kind}.png" for kind in pictures}
@@ -127,6 +128,17 @@ def write_examples(folder: Path, named: Sequence[Named], size: int) -> Path:
     path = folder / "examples.jsonl"
     write_text_durably(path, "\n".join(lines) + "\n")
     return path
+
+
+def write_picture(path: Path, picture: Tensor) -> None:
+    """Write a picture [H, W, 3] in [0, 1] as a PNG file."""
+    write_durably(path, lambda beside: to_pil(picture).save(beside, "PNG"))
+
+
+def read_rows(output: Path) -> list[dict[str, str]]:
+    """Read what `ip2p evaluate` wrote into its run folder, one row for each edit."""
+    with (output / "rows.csv").open(encoding="utf-8", newline="") as opened:
+        return list(csv.DictReader(opened))
 
 
 def write_rendered_pairs(

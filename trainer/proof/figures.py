@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ...ip2p_core.guidance_grid import draw_grid
-from ...ip2p_core.image_tensor import to_pil
 from ...ip2p_core.pair_store import PairStore
 from ...ip2p_core.pair_store.durable_files import write_durably
+from .edits import write_picture
 from .findings import Curve, Estimate
 from .stages import Run, dataset
 
@@ -37,7 +35,7 @@ def draw_sharing(run: Run, path: Path) -> None:
     pictures = [handle.tensor() for row in rows for handle in row]
     names = ["original", "edited,\nnot shared", "edited,\nshared"]
     columns = [shared[key].triplet.instruction for key in keys]
-    _save(draw_grid(pictures, names, columns, cell=150), path)
+    write_picture(path, draw_grid(pictures, names, columns, cell=150))
 
 
 def draw_scales(text: Curve, image: Curve, path: Path) -> None:
@@ -114,7 +112,3 @@ def _figure(width: float, height: float) -> Any:
 
 def _write(figure: Any, path: Path) -> None:
     write_durably(path, lambda beside: figure.savefig(beside, format="png", dpi=110))
-
-
-def _save(picture: torch.Tensor, path: Path) -> None:
-    write_durably(path, lambda beside: to_pil(picture).save(beside, "PNG"))

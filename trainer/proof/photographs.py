@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections import defaultdict
 from collections.abc import Mapping
@@ -10,17 +9,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import ImageOps
 from torch import Tensor
 
 from ...ip2p_core.guidance_grid import draw_grid
-from ...ip2p_core.image_tensor import load_image, to_pil
-from ...ip2p_core.pair_store.durable_files import write_durably, write_text_durably
+from ...ip2p_core.image_tensor import load_image
+from ...ip2p_core.pair_store.durable_files import write_text_durably
+from ...ip2p_core.picture_metrics import l1
 from ..diffusers_adapter import load_generator
 from ..embedded.pictures import HELD_OUT_PHOTOS, open_photo
 from ..measure import round_trip, to_tensor
+from .edits import read_rows, write_picture
 from .findings import Estimate, of_numbers
 from .stages import BASE, Run
-from .trials import Scales, editor_system, run_evaluation
+from .trials import Scales, editor_system, run_evaluation, score_of
 
 PHOTOGRAPHS = "photographs"
 INSTRUCTIONS = ("make the background brown", "make the background white", "change the star to green")
@@ -46,8 +48,7 @@ def photograph_stage(run: Run, scales: Scales) -> dict[str, Any]:
     photos = {name: _square(name, ENLARGED * config.size) for name in HELD_OUT_PHOTOS}
     lines = []
     for name, photo in photos.items():
-        image = to_pil(photo)
-        write_durably(folder / f"{name}.png", lambda beside, image=image: image.save(beside, "PNG"))  # type: ignore[misc]
+        write_picture(folder / f"{name}.png", photo)
         for number, instruction in enumerate(INSTRUCTIONS):
             lines.append(json.dumps({"id": f"{name}-{number}", "image": f"{name}.png", "instruction": instruction}))
     examples = folder / "examples.jsonl"
@@ -55,15 +56,13 @@ def photograph_stage(run: Run, scales: Scales) -> dict[str, Any]:
     seed = config.seeds[0]
     systems = [editor_system(run, config.best, seed, scales)]
     output = run_evaluation(run, PHOTOGRAPHS, examples, systems, seed=seed, shown=0)
-    with (output / "rows.csv").open(encoding="utf-8", newline="") as opened:
-        rows = list(csv.DictReader(opened))
+    rows = read_rows(output)
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: {"l1": [], "image": []})
     for row in rows:
         for name, values in found[row["instruction"]].items():
-            values.append(float(row[name] or "nan"))
+            values.append(score_of(row, name))
     model, batch = load_generator(BASE, models_dir=run.models), torch.stack(list(photos.values()))
     decoded = round_trip(model, batch).cpu()
-    floor = (decoded - batch).abs().mean(dim=(1, 2, 3))
     edited = {(row["example"].rsplit("-", 2)[0], row["instruction"]): output / row["picture"] for row in rows}
     shown = [
         [photos[name], alone, *(load_image(edited[name, text]).pixels for text in INSTRUCTIONS)]
@@ -73,18 +72,15 @@ def photograph_stage(run: Run, scales: Scales) -> dict[str, Any]:
     grid = draw_grid(
         [one for row in shown for one in row], [name.replace("_", " ") for name in photos], columns, cell=190
     )
-    write_durably(output / GRID, lambda beside: to_pil(grid).save(beside, "PNG"))
+    write_picture(output / GRID, grid)
     table = {text: {name: of_numbers(some) for name, some in values.items()} for text, values in found.items()}
-    return {"instructions": table, "autoencoder": of_numbers([float(one) for one in floor])}
+    return {"instructions": table, "autoencoder": of_numbers(l1(decoded, batch).tolist())}
 
 
 def _square(name: str, side: int) -> Tensor:
     """The middle of a photograph [side, side, 3] in [0, 1]."""
     photo = open_photo(*HELD_OUT_PHOTOS[name])
-    edge = min(photo.size)
-    left, top = (photo.width - edge) // 2, (photo.height - edge) // 2
-    small = photo.resize((side, side), box=(left, top, left + edge, top + edge))
-    return to_tensor([np.asarray(small, np.float32) / 255])[0]
+    return to_tensor([np.asarray(ImageOps.fit(photo, (side, side)), np.float32) / 255])[0]
 
 
 def photograph_section(found: Mapping[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,7 @@ from ..shape_world.edit_verdicts import judge_edits, verdict_of
 from ..shape_world.render import render
 from ..shape_world.world_edits import WorldEdit
 from .config import STUDIES
-from .edits import TESTING, TUNING, Named, held_out_edits, write_examples
+from .edits import TESTING, TUNING, Named, held_out_edits, read_rows, write_examples
 from .stages import BASE, Run, editor_name, judge_path, train_stage
 
 TEXT_SWEEP, IMAGE_SWEEP, SDEDIT, TEXT2LIVE = "text sweep", "image sweep", "SDEdit", "Text2LIVE"
@@ -262,8 +261,7 @@ def judged_rows(judge: AttributeJudge, output: Path, named: Sequence[Named]) -> 
         Every row with what was asked for and what the picture shows.
     """
     edits = {one.name: one.edit for one in named}
-    with (output / "rows.csv").open(encoding="utf-8", newline="") as opened:
-        rows = list(csv.DictReader(opened))
+    rows = read_rows(output)
     judged: list[Judged] = []
     for first in range(0, len(rows), BATCH):
         some = rows[first : first + BATCH]
@@ -278,20 +276,21 @@ def trial_of(row: Mapping[str, str], edit: WorldEdit, seen: Seen, seed: int) -> 
     verdict = verdict_of(edit, seen)
     return Trial(
         system=row["system"],
-        text_scale=_number(row, "text_scale"),
-        image_scale=_number(row, "image_scale"),
-        strength=_number(row, "strength"),
+        text_scale=score_of(row, "text_scale"),
+        image_scale=score_of(row, "image_scale"),
+        strength=score_of(row, "strength"),
         seed=seed,
         example=row["example"],
         kind=edit.edit_type,
         shape=edit.after.objects[0].shape,
         is_edited=verdict.is_edited,
         is_kept=verdict.is_kept,
-        directional=_number(row, "directional"),
-        image=_number(row, "image"),
-        target_l1=_number(row, "target_l1"),
+        directional=score_of(row, "directional"),
+        image=score_of(row, "image"),
+        target_l1=score_of(row, "target_l1"),
     )
 
 
-def _number(row: Mapping[str, str], name: str) -> float:
+def score_of(row: Mapping[str, str], name: str) -> float:
+    """A score of a row of an evaluation; not a number where it is empty."""
     return float(row.get(name) or "nan")
