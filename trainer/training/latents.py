@@ -138,7 +138,7 @@ class LatentCache:
     key: str
     """Identifies pairs, autoencoder and crops."""
     _place: dict[int, tuple[int, int]] = field(default_factory=dict)
-    _opened: dict[int, Any] = field(default_factory=dict)
+    _mapped: dict[int, PairLatents] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for number, (_, rows) in enumerate(self.parts()):
@@ -232,18 +232,19 @@ class LatentCache:
         """
         number, place = self._place[row]
         try:
-            opened = self._opened.get(number)
-            if opened is None:
-                opened = self._opened[number] = safe_open(self.path(number), "pt")
-            return PairLatents(*(opened.get_slice(name)[place, view] for name in PairLatents._fields))
+            mapped = self._mapped.get(number)
+            if mapped is None:
+                opened: Any = safe_open(self.path(number), "pt")
+                mapped = self._mapped[number] = PairLatents(*(opened.get_tensor(name) for name in PairLatents._fields))
+            return PairLatents(*(value[place, view] for value in mapped))
         except (OSError, SafetensorError) as error:
             raise CheckpointError(
                 f"The cache file {self.path(number)} cannot be read ({error}). Delete it and start again; it is built anew."
             ) from None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Open files stay in their process."""
-        return {**vars(self), "_opened": {}}
+        """Mapped files stay in their process."""
+        return {**vars(self), "_mapped": {}}
 
 
 def cache_key(data_hash: str, vae: Any, settings: CropSettings, shapes: Sequence[tuple[int, int]], views: int) -> str:
