@@ -136,7 +136,7 @@ def _write_base(path: Path, run: Path, plan: Plan, autoencoder: Path | None) -> 
         vae = _autoencoder(vae, run / "autoencoder.pt", plan, plan.autoencoder_minutes, is_encoder_frozen=False)
         scaling_factor = measure_scaling_factor(vae, plan.seed, min(plan.pool_size, 256))
     else:
-        editor = load_editor(autoencoder)
+        editor = load_editor(autoencoder, dtype="float32")
         vae, scaling_factor = editor.codec.vae, editor.scaling_factor
     logger.info("scaling factor %.4f", scaling_factor)
     config = ModelConfig(
@@ -193,7 +193,7 @@ def _train_stage(run: Path, stage: Stage, base: str, plan: Plan) -> Path:
 
 
 def _train_decoder(path: Path, run: Path, plan: Plan) -> None:
-    vae = load_editor(path).codec.vae.requires_grad_(requires_grad=True)
+    vae = load_editor(path, dtype="float32").codec.vae.requires_grad_(requires_grad=True)
     vae = _autoencoder(vae, run / "decoder.pt", plan, plan.decoder_minutes, is_encoder_frozen=True)
     raw = read_checkpoint(path)
     parts = raw.parts()
@@ -232,7 +232,7 @@ def measure_scaling_factor(vae: Any, seed: int, num_pictures: int) -> float:
 
 def averaged(module: Any, state_file: Path) -> Any:
     """The module with the averaged weights of a finished stage, for inference."""
-    saved = torch.load(state_file, weights_only=True)  # noqa: TID251 - our own file, weights only
+    saved = torch.load(state_file, "cpu", weights_only=True)  # noqa: TID251 - our own file, weights only
     module.load_state_dict(saved["ema"])
     return module.eval()
 

@@ -123,11 +123,11 @@ def train(run: Path, out: Path, plan: GeneratorPlan, start: Path | None = None) 
     run.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(plan.seed)
     if start is None:
-        base = load_editor(embedded_model_path("editor"))
+        base = load_editor(embedded_model_path("editor"), dtype="float32")
         unet = new_modules(UNET, models.VAE, models.TEXT_ENCODER)[0]
         shape = replace(base.config, kind="generator", in_channels=4, unet=UNET, num_heads=UNET["attention_head_dim"])
     else:
-        base = load_generator(start)
+        base = load_generator(start, dtype="float32")
         unet, shape = base.unet.requires_grad_(True), base.config
     unet.train()
     vae, text_encoder = base.codec.vae, base.text.encoders[0].requires_grad_(True)

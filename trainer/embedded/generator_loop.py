@@ -26,6 +26,8 @@ from .state import TrainingState, device_of, half_precision, learning_rate
 logger = logging.getLogger(__name__)
 
 PEAK_LR, EMA_DECAY, DROPOUT = 1.2e-3, 0.999, 0.05
+WARMUP_STEPS = 100
+"""At least, however long the first ones take: a GPU needs seconds to get ready."""
 START_SHARE = 0.05
 """Share of the items that are noised as sampling starts, without a trace of the picture (docs/adr/0007)."""
 LAST_STEP = 999
@@ -135,7 +137,7 @@ def train_network(modules: GeneratorModules, make_batch: MakeBatch, state_file: 
     while state.seconds < minutes * 60:
         progress = state.seconds / (minutes * 60)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(progress, PEAK_LR)
+            group["lr"] = learning_rate(progress, PEAK_LR) * min(1.0, (state.step + 1) / WARMUP_STEPS)
         batch = make_batch(state.step).to(device)
         with half_precision(device):
             token_ids = torch.stack([ids(text) for text in [*batch.texts, ""]]).to(device)

@@ -48,7 +48,7 @@ def autoencoder_stage(run: Run) -> dict[str, float]:
     config = run.config
     pictures = _pictures(captioned_scenes(config), config.size)
     device = choose_device("auto")
-    vae = load_generator(embedded_model_path(GENERATOR)).codec.vae.requires_grad_(True).to(device)
+    vae = load_generator(embedded_model_path(GENERATOR), dtype="float32").codec.vae.requires_grad_(True).to(device)
     settings = AutoencoderSettings(
         seed=config.seed,
         minutes=config.autoencoder_minutes,
@@ -78,7 +78,7 @@ def generator_stage(run: Run, scaling_factor: float) -> dict[str, Any]:
         How many weights it has.
     """
     config = run.config
-    known = load_generator(embedded_model_path(GENERATOR))
+    known = load_generator(embedded_model_path(GENERATOR), dtype="float32")
     device = choose_device("auto")
     vae = averaged(known.codec.vae, _autoencoder_file(run)).to(device)
     shape: ModelConfig = replace(
