@@ -33,7 +33,8 @@ from ..trainer.edit import EditSettings, Source, default_settings, edit_source, 
 from ..trainer.edit_backend import Editor
 from ..trainer.proof.config import ProofConfig, read_proof_config
 from ..trainer.proof.edits import TESTING, TUNING, captions_of, held_out_edits
-from ..trainer.proof.stages import Run, editor_name, judge_path
+from ..trainer.proof.stages import Run, judge_path
+from ..trainer.proof.training import editor_name
 from ..trainer.shape_world.attribute_judge import AttributeJudge
 from ..trainer.shape_world.captioned_edits import captioned_edit
 from ..trainer.shape_world.edit_verdicts import judge_edit

@@ -3,20 +3,39 @@
 from __future__ import annotations
 
 import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
 
+import psutil
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file
 
+from ip2p.trainer import diffusers_adapter
 from ip2p.trainer.__main__ import main
-from ip2p.trainer.proof.config import ProofConfig
+from ip2p.trainer.proof.config import ProofConfig, read_proof_config
 from ip2p.trainer.proof.stages import Run, judge_stage
+from ip2p.trainer.proof.training import train_editors
+from ip2p.trainer.proof.world_models import autoencoder_stage, generator_stage
 from ip2p.trainer.shape_world.attribute_judge import AttributeJudge
 
 
-def test_the_whole_chain_runs_resumes_and_writes_its_report(tmp_path):
-    arguments = ["proof", "--preset", "smoke", "--set", f"output={tmp_path / 'run'}"]
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run folder of the whole chain, and the arguments that made it."""
+    folder = tmp_path_factory.mktemp("proof") / "run"
+    arguments = ["proof", "--preset", "smoke", "--set", f"output={folder}"]
     assert main(arguments) == 0
-    report = tmp_path / "run" / "report"
+    return folder, arguments
+
+
+def test_the_whole_chain_runs_resumes_and_writes_its_report(finished):
+    folder, arguments = finished
+    report = folder / "report"
     text = (report / "README.md").read_text(encoding="utf-8")
     for name in (
         "sharing",
@@ -37,8 +56,8 @@ def test_the_whole_chain_runs_resumes_and_writes_its_report(tmp_path):
     assert tables["variants"]["main"]["done and kept"]["number"] == 9
     assert 0.69 <= tables["filter"]["prompts_left"] / tables["filter"]["prompts"] <= 0.85
     assert tables["curves"]["Text2LIVE"]["image"][0]["number"] == 1
-    AttributeJudge.from_file(tmp_path / "run" / "judge.safetensors")
-    kept = [path for path in (tmp_path / "run").rglob("*") if path.suffix in (".safetensors", ".parquet", ".png")]
+    AttributeJudge.from_file(folder / "judge.safetensors")
+    kept = [path for path in folder.rglob("*") if path.suffix in (".safetensors", ".parquet", ".png")]
     before = {path: path.stat().st_mtime_ns for path in kept if "report" not in path.parts and "pictures" in path.parts}
     models = {path: path.stat().st_mtime_ns for path in kept if path.suffix == ".safetensors"}
     assert before
@@ -48,6 +67,65 @@ def test_the_whole_chain_runs_resumes_and_writes_its_report(tmp_path):
     assert (report / "README.md").read_text(encoding="utf-8").split("its last call")[0] == text.split("its last call")[
         0
     ]
+
+
+def test_editors_trained_side_by_side_equal_those_trained_one_after_the_other(finished, tmp_path):
+    done = finished[0]
+    untrained(done, tmp_path / "run")
+    found = config_of(tmp_path / "run", "train_workers=2", "studies=[]", 'variants=["main","scratch","longer"]')
+    train_editors(Run(found, print))
+    for name in ("proof_main_0", "proof_scratch_0", "proof_longer_0"):
+        expected = load_file(done / "models" / "ip2p" / f"{name}.safetensors")
+        weights = load_file(tmp_path / "run" / "models" / "ip2p" / f"{name}.safetensors")
+        for key, value in expected.items():
+            torch.testing.assert_close(weights[key], value, rtol=0.02, atol=0.002, msg=f"{name} {key}")
+
+
+def test_trainings_side_by_side_end_with_the_command_that_started_them(finished, tmp_path):
+    folder = tmp_path / "run"
+    untrained(finished[0], folder)
+    settings = ["train_workers=2", "train_steps=100000", "studies=[]", 'variants=["main","scratch"]']
+    options = [one for setting in [f"output={folder}", *settings] for one in ("--set", setting)]
+    command = [sys.executable, "-m", "ip2p.trainer", "proof", "--preset", "smoke", *options]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        logs = [folder / "logs" / f"train_{name}_0.txt" for name in ("main", "scratch")]
+        until = time.monotonic() + 240
+        while not all(log.exists() and "step 10 " in log.read_text(encoding="utf-8") for log in logs):
+            assert process.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.2)
+        trainings = psutil.Process(process.pid).children()
+        assert len(trainings) == 2
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 128 + signal.SIGTERM
+    assert not any(one.is_running() for one in trainings)
+    assert list((folder / "editors" / "proof_main_0" / "checkpoints").iterdir())
+
+
+def test_models_are_trained_in_float32_where_others_are_opened_in_half(tmp_path, monkeypatch):
+    usual = diffusers_adapter.choose_dtype
+    monkeypatch.setattr(
+        diffusers_adapter,
+        "choose_dtype",
+        lambda dtype, device: torch.float16 if dtype == "auto" else usual(dtype, device),
+    )
+    run = Run(config_of(tmp_path), print)
+    tmp_path.joinpath("stages").mkdir()
+    generator_stage(run, autoencoder_stage(run)["scaling_factor"])
+    for name in ("autoencoder", "generator"):
+        state = torch.load(tmp_path / "training" / f"{name}.pt", weights_only=True)  # noqa: TID251 - our own file, weights only
+        assert {weight.dtype for weight in state["module"].values()} == {torch.float32}, name
+
+
+def config_of(folder, *overrides):
+    return read_proof_config(None, ["preset=smoke", f"output={folder}", *overrides])
+
+
+def untrained(done, folder):
+    """Copy a run folder without its editors."""
+    shutil.copytree(
+        done, folder, ignore=shutil.ignore_patterns("editors", "evaluations", "train_*", "proof_[mslr]*_0.*")
+    )
 
 
 def test_a_dry_run_says_what_it_would_do_and_writes_nothing(tmp_path, capsys):

@@ -13,7 +13,7 @@ from .biased_edits import PLANTED, Brought, balance_weights, bias_tests, biased_
 from .edits import write_rendered_pairs
 from .findings import Estimate, of_numbers, seen_pairs
 from .stages import Run, dataset, judge_path
-from .trials import Scales, judged_rows, study_stage
+from .trials import Scales, edit_study, judged_rows
 
 BIAS, PAIRS = "bias", "the pairs"
 WORDS = {
@@ -49,8 +49,19 @@ def audit(brought: Sequence[Brought]) -> list[Association]:
     return sorted(found, key=lambda one: (-one.share.low, -one.share.value))
 
 
+def write_biased_pairs(run: Run) -> None:
+    """Make both datasets of the study: biased pairs, and the same pairs with weights that balance them."""
+    edits = biased_edits(run.config)
+    places = [place for place, edit in enumerate(edits) if edit.edit_type == "replace"]
+    weights = [1.0] * len(edits)
+    for place, weight in zip(places, balance_weights([brought_by(edits[place]) for place in places]), strict=True):
+        weights[place] = weight
+    write_rendered_pairs(dataset(run, "planted"), edits, run.config.size)
+    write_rendered_pairs(dataset(run, "balanced"), edits, run.config.size, weights)
+
+
 def bias_stage(run: Run, scales: Scales) -> dict[str, Any]:
-    """Train on biased pairs, and on the same pairs balanced, and audit both editors and the pairs.
+    """Audit both editors of the study, and the pairs.
 
     Args:
         run: the run folder.
@@ -60,17 +71,9 @@ def bias_stage(run: Run, scales: Scales) -> dict[str, Any]:
         Of the pairs and of each editor: shares of the planted shape and of others that come in the planted colour, of
         colours kept, and what the audit finds first.
     """
-    config = run.config
-    edits = biased_edits(config)
-    places = [place for place, edit in enumerate(edits) if edit.edit_type == "replace"]
-    weights = [1.0] * len(edits)
-    for place, weight in zip(places, balance_weights([brought_by(edits[place]) for place in places]), strict=True):
-        weights[place] = weight
-    write_rendered_pairs(dataset(run, "planted"), edits, config.size)
-    write_rendered_pairs(dataset(run, "balanced"), edits, config.size, weights)
-    found = {PAIRS: _summary(_brought_by_pairs(run, edits))}
-    named = bias_tests(config)
-    output = study_stage(run, BIAS, named, scales)
+    found = {PAIRS: _summary(_brought_by_pairs(run, biased_edits(run.config)))}
+    named = bias_tests(run.config)
+    output = edit_study(run, BIAS, named, scales)
     results: dict[str, list[Brought]] = defaultdict(list)
     for row, edit, seen in judged_rows(AttributeJudge.from_file(judge_path(run)), output, named):
         results[row["system"]].append(_brought(seen, new_shape(edit), edit.before.objects[0].colour))

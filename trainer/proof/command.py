@@ -20,14 +20,15 @@ import torch
 from ..argument_parser import ArgumentParser
 from ..run_record import write_run_record
 from ..text_log import TextLog, say
-from .bias import bias_stage
+from .bias import bias_stage, write_biased_pairs
 from .config import PRESETS, STUDIES, VARIANTS, ProofConfig, read_proof_config
 from .edits import training_edits
-from .failures import failure_table, failure_trials
+from .failures import failure_table, failure_trials, write_failure_pairs
 from .findings import sharing_stage
 from .photographs import photograph_stage
 from .report import write_report
-from .stages import Run, filter_stage, judge_stage, pairs_stage, train_stage, unshared_stage
+from .stages import Run, filter_stage, judge_stage, pairs_stage, unshared_stage
+from .training import train_editors
 from .trials import Scales, ceiling_trials, text2live_stage, trial_stage, tune_stage
 from .world_models import autoencoder_stage, generator_stage
 
@@ -65,7 +66,6 @@ def run_all(run: Run) -> Path:
         The README of the report.
     """
     config, started = run.config, time.monotonic()
-    first = config.seeds[0]
     autoencoder = run.stage("autoencoder", partial(autoencoder_stage, run))
     generator = run.stage("generator", partial(generator_stage, run, autoencoder["scaling_factor"]))
     edits, samples = training_edits(config), config.num_samples
@@ -73,16 +73,17 @@ def run_all(run: Run) -> Path:
     results: dict[str, Any] = {"autoencoder": autoencoder, "generator": generator}
     results["filter"] = run.stage("filter", partial(filter_stage, run))
     results["judge"] = run.stage("judge", partial(judge_stage, run))
-    for variant in dict.fromkeys(("main", config.best)):
-        run.stage(f"train_{variant}_{first}", partial(train_stage, run, variant, first))
-    results["tuning"] = run.stage("tuning", partial(tune_stage, run))
     run.stage("unshared", partial(unshared_stage, run, results["filter"]["kept"]))
     results["sharing"] = run.stage("sharing", partial(sharing_stage, run))
+    if "failures" in config.studies:
+        write_failure_pairs(run)
+    if "bias" in config.studies:
+        write_biased_pairs(run)
+    train_editors(run)
+    results["tuning"] = run.stage("tuning", partial(tune_stage, run))
     scales = Scales(results["tuning"]["text_scale"], results["tuning"]["image_scale"])
     trials = []
     for seed in config.seeds:
-        for variant in config.variants_of(seed):
-            run.stage(f"train_{variant}_{seed}", partial(train_stage, run, variant, seed))
         trials += trial_stage(run, seed, scales)  # what is on the disk is not edited again, and variants may be added
     trials += ceiling_trials(run) + text2live_stage(run)
     if "failures" in config.studies:

@@ -40,18 +40,22 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "cpu": {},
     "gpu": {
         "size": 64,
-        "max_objects": 2,
-        "autoencoder_minutes": 2.0,
+        "autoencoder_minutes": 0.5,
         "autoencoder_batch_size": 64,
-        "generator_minutes": 6.0,
+        "generator_minutes": 1.7,
         "generator_batch_size": 256,
-        "num_scenes": 24_000,
-        "num_prompts": 4000,
-        "num_samples": 4,
-        "study_prompts": 3000,
+        "num_scenes": 12_000,
+        "num_prompts": 2500,
+        "num_samples": 8,
+        "keep": 3,
+        "pair_batch_size": 256,
+        "pair_workers": 4,
+        "study_prompts": 1000,
         "judge_seconds": 300.0,
-        "train_steps": 5000,
-        "batch_size": 64,
+        "train_steps": 4000,
+        "batch_size": 16,
+        "learning_rate": 1e-3,
+        "train_workers": 6,
     },
     "smoke": {
         "size": 32,
@@ -63,6 +67,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "pair_steps": 2,
         "judge_seconds": 4.0,
         "train_steps": 4,
+        "train_workers": 1,
         "batch_size": 4,
         "seeds": [0],
         "num_tests": 3,
@@ -101,6 +106,8 @@ class ProofConfig:
         num_samples: pairs of each before the filter.
         keep: at most so many of each after it.
         pair_steps: sampling steps of the pairs.
+        pair_batch_size: pairs that are sampled together.
+        pair_workers: processes that sample them.
         guidance_min: lowest text guidance scale of the pairs.
         guidance_max: highest.
         survival: share of the prompts that the filter leaves; the paper's data has .69.
@@ -108,6 +115,7 @@ class ProofConfig:
         train_steps: of every editor.
         batch_size: pairs in a step.
         learning_rate: at its peak.
+        train_workers: editors that are trained side by side; the processor cores are shared out among them.
         variants: which editors are trained, keys of VARIANTS; "main" and "longer" with every seed.
         variant_seeds: with how many of the seeds, from the first on, the others are trained.
         studies: which further studies are made, with the first seed, keys of STUDIES.
@@ -138,6 +146,8 @@ class ProofConfig:
     num_samples: int = 4
     keep: int = 2
     pair_steps: int = 16
+    pair_batch_size: int = 24
+    pair_workers: int = 1
     guidance_min: float = 2.0
     guidance_max: float = 3.5
     survival: float = 0.69
@@ -145,6 +155,7 @@ class ProofConfig:
     train_steps: int = 8000
     batch_size: int = 8
     learning_rate: float = 8e-4
+    train_workers: int = 2
     variants: list[str] = field(default_factory=lambda: [name for name in VARIANTS if name != "longer"])
     variant_seeds: int = 1
     studies: list[str] = field(default_factory=lambda: list(STUDIES))
@@ -160,6 +171,7 @@ class ProofConfig:
 
     def __post_init__(self) -> None:
         lowest = {"num_prompts": 12, "num_samples": 1, "keep": 1, "pair_steps": 1, "train_steps": 1, "batch_size": 1}
+        lowest |= {"pair_batch_size": 1, "pair_workers": 1, "train_workers": 1}
         lowest |= {"study_prompts": 12, "autoencoder_batch_size": 1, "generator_batch_size": 1}
         lowest |= {"num_tests": 1, "num_tuned": 1, "edit_steps": 1, "num_text2live": 0, "size": 32, "variant_seeds": 0}
         mistakes = too_low(self, lowest)

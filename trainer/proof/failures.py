@@ -11,7 +11,7 @@ from .edits import TESTING, held_out_edits, spatial_training_edits, write_render
 from .findings import Estimate, estimate
 from .selection import best_keys, calibrate
 from .stages import Run, dataset, pairs_stage, write_subset
-from .trials import Scales, Trial, study_stage, trials_of
+from .trials import Scales, Trial, edit_study, trials_of
 
 FAILURES = "failures"
 STUDY_SAMPLES = 2
@@ -25,16 +25,21 @@ EXAMPLES = {
 WORDS = {"spatial": "on generated pairs", "spatial_rendered": "on exact renders"}
 
 
-def failure_trials(run: Run, scales: Scales) -> list[Trial]:
-    """Train on generated and on rendered pairs of the same edits, and judge edits of renders."""
+def write_failure_pairs(run: Run) -> None:
+    """Make both datasets of the study: generated pairs that the filter left, and exact renders of the same edits."""
     config = run.config
     edits = spatial_training_edits(config)
     samples = min(STUDY_SAMPLES, config.num_samples)
     run.stage("spatial_pairs", lambda: pairs_stage(run, "spatial_all", edits, is_shared=True, num_samples=samples))
     run.stage("spatial_filter", partial(_filter, run))
     write_rendered_pairs(dataset(run, "spatial_rendered"), edits, config.size)
+
+
+def failure_trials(run: Run, scales: Scales) -> list[Trial]:
+    """Judge edits of renders by both editors of the study."""
+    config = run.config
     named = held_out_edits(config, TESTING, config.num_tests, ATTRIBUTE_EDITS + config.spatial_edits)
-    return trials_of(run, study_stage(run, FAILURES, named, scales), named, config.seeds[0])
+    return trials_of(run, edit_study(run, FAILURES, named, scales), named, config.seeds[0])
 
 
 def _filter(run: Run) -> dict[str, int]:

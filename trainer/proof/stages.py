@@ -12,30 +12,23 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from ...ip2p_core.checkpoint import read_checkpoint, write_checkpoint
 from ...ip2p_core.errors import Ip2pError
 from ...ip2p_core.pair_store import PairStore
 from ...ip2p_core.pair_store.durable_files import write_text_durably
 from ...ip2p_core.pair_store.review import LIST_FORMAT
-from .. import dataset_command, pairs_command, train_command
-from ..diffusers_adapter import new_modules
+from .. import dataset_command, pairs_command
 from ..shape_world.attribute_judge import AttributeJudge
 from ..shape_world.judge_training import JudgePlan, measure_judge, train_judge
 from ..shape_world.world_edits import WorldEdit
-from .biased_edits import biased_edits
 from .config import ProofConfig
-from .edits import spatial_training_edits, training_edits, write_rendered_pairs, write_triplets, write_wordings
+from .edits import training_edits, write_rendered_pairs, write_triplets
 from .selection import best_keys, calibrate
 
-GENERATOR, BASE, RANDOM = "generator", "proof_base", "proof_random"
+GENERATOR, BASE = "generator", "proof_base"
 FRACTIONS = {"tenth": 0.1, "hundredth": 0.01}
 MUCH_SHARED = 0.7
 """Share of the steps; where it is so high the two pictures of a pair agree best."""
 JUDGED_EDITS = 500
-LONGER = 2
-"""How many times the steps of the others "longer" is trained after them."""
 
 
 class Run:
@@ -47,7 +40,7 @@ class Run:
     """
 
     def __init__(self, config: ProofConfig, say: Callable[[str], object]) -> None:
-        self.config, self.folder, self._say = config, config.folder, say
+        self.config, self.folder, self.say = config, config.folder, say
 
     def stage(self, name: str, work: Callable[[], Any]) -> Any:
         """Do a stage unless it is done; what it returns is kept.
@@ -59,16 +52,29 @@ class Run:
         Returns:
             What the work returned, now or in an earlier run.
         """
-        path = self.folder / "stages" / f"{name}.json"
+        path = self._stage_path(name)
         if path.exists():
             return json.loads(path.read_text(encoding="utf-8"))
-        self._say(f"Stage {name}.")
+        self.say(f"Stage {name}.")
         text = json.dumps(work(), indent=1)
         write_text_durably(path, text)
         return json.loads(text)
 
+    def is_done(self, name: str) -> bool:
+        """Say whether a stage is done."""
+        return self._stage_path(name).exists()
+
+    def _stage_path(self, name: str) -> Path:
+        return self.folder / "stages" / f"{name}.json"
+
+    def write_settings(self, name: str, settings: dict[str, Any]) -> Path:
+        """Write a settings file, which stays in the run folder for those who want to run its command by hand."""
+        path = self.folder / "configs" / f"{name}.json"
+        write_text_durably(path, json.dumps(settings, indent=1))
+        return path
+
     def command(self, main: Callable[[Sequence[str]], int | None], name: str, settings: dict[str, Any]) -> None:
-        """Run a command on a settings file, which stays in the run folder for those who want to run it by hand.
+        """Run a command on a settings file; see `write_settings`.
 
         Args:
             main: of the command.
@@ -78,9 +84,7 @@ class Run:
         Raises:
             Ip2pError: if it does not finish.
         """
-        path = self.folder / "configs" / f"{name}.json"
-        text = json.dumps(settings, indent=1)
-        write_text_durably(path, text)
+        path = self.write_settings(name, settings)
         if main([str(path)]):
             raise Ip2pError(f"The command of {path} did not finish. Look at its messages above, and run this again.")
 
@@ -143,7 +147,8 @@ def pairs_stage(
         "image_threshold": -1.0,
         "caption_threshold": -1.0,
         "directional_threshold": -1.0,
-        "batch_size": 24,
+        "batch_size": config.pair_batch_size,
+        "workers": config.pair_workers,
         "unit_samples": num_samples,
         "safety": "off",
     }
@@ -219,62 +224,3 @@ def write_subset(run: Run, name: str, source: str, keys: Sequence[tuple[str, int
     text = json.dumps({"format": LIST_FORMAT, "rejected": rejected})
     write_text_durably(path, text)
     dataset_command.main(["apply", str(dataset(run, source)), str(path), "-o", str(dataset(run, name))])
-
-
-def train_stage(run: Run, variant: str, seed: int) -> dict[str, Any]:
-    """Train an editor by `ip2p train`.
-
-    Args:
-        run: the run folder.
-        variant: names the editor and its dataset.
-        seed: of the training.
-
-    Returns:
-        The editor's name.
-    """
-    config, name = run.config, editor_name(variant, seed)
-    wordings = run.folder / "wordings.json"
-    if not wordings.exists():
-        write_wordings(wordings, [*training_edits(config), *spatial_training_edits(config), *biased_edits(config)])
-    if variant == "scratch":
-        write_random_base(run)
-    base = {"scratch": RANDOM, "longer": editor_name("main", seed)}.get(variant, BASE)
-    settings = {
-        "preset": "embedded",
-        "dataset": str(dataset(run, "main" if base != BASE else variant)),
-        "split": "train",
-        "wordings": str(wordings),
-        "base": base,
-        "output": str(run.folder / "editors" / name),
-        "name": name,
-        "models": str(run.models),
-        "seed": seed,
-        "steps": config.train_steps * (LONGER if variant == "longer" else 1),
-        "batch_size": config.batch_size,
-        "micro_batch_size": config.batch_size,
-        "learning_rate": config.learning_rate,
-        "resolution": config.size,
-        "checkpoint_steps": 500,
-        "validation_steps": 0,
-    }
-    run.command(train_command.main, f"train_{name}", settings)
-    return {"name": name}
-
-
-def editor_name(variant: str, seed: int) -> str:
-    """What an editor is called."""
-    return f"proof_{variant}_{seed}"
-
-
-def write_random_base(run: Run) -> None:
-    """Write the generator's networks with fresh weights, for the editor that does not start from what it learned."""
-    folder = run.models / "ip2p"
-    path = folder / f"{RANDOM}.safetensors"
-    if path.exists():
-        return
-    generator = read_checkpoint(folder / f"{BASE}.safetensors")
-    config = generator.config
-    torch.manual_seed(run.config.seed)
-    vae = {name: value for name, value in config.vae.items() if name != "scaling_factor"}
-    unet, _, text = new_modules(config.unet, vae, config.text_encoder)
-    write_checkpoint(path, unet.state_dict(), generator.parts().vae, text.state_dict(), config, torch.float32)

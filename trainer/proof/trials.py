@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +20,8 @@ from ..shape_world.render import render
 from ..shape_world.world_edits import WorldEdit
 from .config import STUDIES
 from .edits import TESTING, TUNING, Named, held_out_edits, read_rows, write_examples
-from .stages import BASE, Run, editor_name, judge_path, train_stage
+from .stages import BASE, Run, judge_path
+from .training import editor_name
 
 TEXT_SWEEP, IMAGE_SWEEP, SDEDIT, TEXT2LIVE = "text sweep", "image sweep", "SDEdit", "Text2LIVE"
 CEILING = "autoencoder"
@@ -181,22 +181,10 @@ def trials_of(run: Run, output: Path, named: Sequence[Named], seed: int) -> list
     return [trial_of(*judged, seed) for judged in judged_rows(judge, output, named)]
 
 
-def study_stage(run: Run, study: str, named: Sequence[Named], scales: Scales) -> Path:
-    """Train the editors of a study on its datasets, and edit its renders.
-
-    Args:
-        run: the run folder.
-        study: a key of STUDIES.
-        named: the edits.
-        scales: of all edits.
-
-    Returns:
-        Run folder of the evaluation.
-    """
-    seed, systems = run.config.seeds[0], []
-    for variant in STUDIES[study]:
-        run.stage(f"train_{variant}_{seed}", partial(train_stage, run, variant, seed))
-        systems.append(editor_system(run, variant, seed, scales))
+def edit_study(run: Run, study: str, named: Sequence[Named], scales: Scales) -> Path:
+    """Edit renders by the editors of a study, a key of STUDIES; otherwise as `edit_all`."""
+    seed = run.config.seeds[0]
+    systems = [editor_system(run, variant, seed, scales) for variant in STUDIES[study]]
     return edit_all(run, study, named, systems, seed=seed, shown=8)
 
 
