@@ -90,7 +90,7 @@ def test_trainings_side_by_side_end_with_the_command_that_started_them(finished,
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         logs = [folder / "logs" / f"train_{name}_0.txt" for name in ("main", "scratch")]
         until = time.monotonic() + 240
-        while not all(log.exists() and "step 10 " in log.read_text(encoding="utf-8") for log in logs):
+        while not all(log.exists() and "step 1 of" in log.read_text(encoding="utf-8") for log in logs):
             assert process.poll() is None
             assert time.monotonic() < until
             time.sleep(0.2)

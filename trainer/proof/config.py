@@ -31,6 +31,8 @@ VARIANTS = {
     "rendered": "on exact renders of the same edits: what these data would give if generated pairs were perfect",
     "longer": "trained further, on the same pairs, for twice as many steps again",
 }
+LONGER = 2
+"""How many times the steps of the others "longer" is trained after them."""
 STUDIES = {
     "failures": ("spatial", "spatial_rendered"),
     "bias": ("planted", "balanced"),
@@ -51,6 +53,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "pair_batch_size": 256,
         "pair_workers": 4,
         "study_prompts": 1000,
+        "study_steps": 2000,
         "judge_seconds": 300.0,
         "train_steps": 4000,
         "batch_size": 16,
@@ -64,6 +67,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "generator_minutes": 0.05,
         "num_scenes": 24,
         "study_prompts": 24,
+        "study_steps": 4,
         "pair_steps": 2,
         "judge_seconds": 4.0,
         "train_steps": 4,
@@ -120,6 +124,7 @@ class ProofConfig:
         variant_seeds: with how many of the seeds, from the first on, the others are trained.
         studies: which further studies are made, with the first seed, keys of STUDIES.
         study_prompts: triplets of each study.
+        study_steps: of the editors of the studies, which have fewer pairs to learn.
         num_tests: renders that are edited, of each kind of edit.
         num_tuned: other renders on which the scales are chosen.
         edit_steps: sampling steps of an edit.
@@ -160,6 +165,7 @@ class ProofConfig:
     variant_seeds: int = 1
     studies: list[str] = field(default_factory=lambda: list(STUDIES))
     study_prompts: int = 700
+    study_steps: int = 4000
     num_tests: int = 40
     num_tuned: int = 24
     edit_steps: int = 6
@@ -172,7 +178,7 @@ class ProofConfig:
     def __post_init__(self) -> None:
         lowest = {"num_prompts": 12, "num_samples": 1, "keep": 1, "pair_steps": 1, "train_steps": 1, "batch_size": 1}
         lowest |= {"pair_batch_size": 1, "pair_workers": 1, "train_workers": 1}
-        lowest |= {"study_prompts": 12, "autoencoder_batch_size": 1, "generator_batch_size": 1}
+        lowest |= {"study_prompts": 12, "study_steps": 1, "autoencoder_batch_size": 1, "generator_batch_size": 1}
         lowest |= {"num_tests": 1, "num_tuned": 1, "edit_steps": 1, "num_text2live": 0, "size": 32, "variant_seeds": 0}
         mistakes = too_low(self, lowest)
         unknown = [name for name in self.variants if name not in VARIANTS]
@@ -193,6 +199,11 @@ class ProofConfig:
         """Which editors are trained with a seed."""
         is_of_all = seed in self.seeds[: self.variant_seeds]
         return [name for name in self.variants if is_of_all or name in ("main", "longer")]
+
+    def steps_of(self, variant: str) -> int:
+        """Of the training of an editor."""
+        is_of_study = any(variant in some for some in STUDIES.values())
+        return self.study_steps if is_of_study else self.train_steps * (LONGER if variant == "longer" else 1)
 
     @property
     def num_unshared(self) -> int:

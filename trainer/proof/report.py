@@ -124,7 +124,7 @@ these generated pairs alone and then edits renders, which it never saw, by wordi
 (image {found["thresholds"]["image"]:.2f}, captions {found["thresholds"]["caption"]:.2f}, directional
 {found["thresholds"]["directional"]:.2f}) left {found["prompts_left"]} prompts ({100 * found["prompts_left"] / found["prompts"]:.0f} %; the
 paper's data: 69 %) and {found["pairs_left"]} pairs. Every editor was trained with {len(config.seeds)} seed{"s" * (len(config.seeds) > 1)}, {config.train_steps}
-steps of {config.batch_size} pairs each. Intervals are 95 %, by bootstrap over the {3 * config.num_tests} test edits. Edits are judged by a network
+steps of {config.batch_size} pairs each (those of the further studies {config.study_steps}). Intervals are 95 %, by bootstrap over the {3 * config.num_tests} test edits. Edits are judged by a network
 that reads attributes off pictures: on renders that it never saw its worst attribute is right in {100 * worst:.2f} %."""
 
 

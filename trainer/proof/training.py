@@ -29,8 +29,6 @@ from .edits import spatial_training_edits, training_edits, write_wordings
 from .stages import BASE, Run, dataset
 
 RANDOM = "proof_random"
-LONGER = 2
-"""How many times the steps of the others "longer" is trained after them."""
 POLL_SECONDS, TELL_SECONDS = 0.2, 30.0
 
 
@@ -92,19 +90,12 @@ def _found(one: Trained) -> dict[str, Any]:
 
 def _train_side_by_side(run: Run, settings: dict[Trained, dict[str, Any]]) -> None:
     waiting, running = list(settings), dict[Trained, subprocess.Popen[bytes]]()
-    cores = max(1, (os.cpu_count() or 1) // run.config.train_workers)
-    environment = {**os.environ, "OMP_NUM_THREADS": str(cores)}
     told = time.monotonic()
     with _ended_with_this_process(running):
         while waiting or running:
             while waiting and len(running) < run.config.train_workers:
                 one = waiting.pop(0)
-                path = run.write_settings(f"train_{one.name}", settings[one])
-                run.say(f"Training {one.name}; its messages are in {_log(run, one)}.")
-                _log(run, one).parent.mkdir(exist_ok=True)
-                with _log(run, one).open("ab") as log:
-                    command = [sys.executable, "-m", "ip2p.trainer", "train", str(path)]
-                    running[one] = subprocess.Popen(command, stdout=log, stderr=log, env=environment)  # noqa: S603 - ourselves
+                running[one] = _start(run, one, settings[one])
             for one, process in list(running.items()):
                 if process.poll() is not None:
                     del running[one]
@@ -114,6 +105,17 @@ def _train_side_by_side(run: Run, settings: dict[Trained, dict[str, Any]]) -> No
                 told = time.monotonic()
                 run.say("; ".join(f"{one.name}: {_last_line(run, one)}" for one in running))
             time.sleep(POLL_SECONDS)
+
+
+def _start(run: Run, one: Trained, settings: dict[str, Any]) -> subprocess.Popen[bytes]:
+    path, log = run.write_settings(f"train_{one.name}", settings), _log(run, one)
+    run.say(f"Training {one.name}; its messages are in {log}.")
+    log.parent.mkdir(exist_ok=True)
+    cores = max(1, (os.cpu_count() or 1) // run.config.train_workers)
+    command = [sys.executable, "-m", "ip2p.trainer", "train", str(path)]
+    with log.open("ab") as opened:
+        environment = {"OMP_NUM_THREADS": str(cores), **os.environ}
+        return subprocess.Popen(command, stdout=opened, stderr=opened, env=environment)  # noqa: S603 - ourselves
 
 
 @contextmanager
@@ -166,7 +168,7 @@ def _settings(run: Run, one: Trained) -> dict[str, Any]:
         "name": one.name,
         "models": str(run.models),
         "seed": one.seed,
-        "steps": config.train_steps * (LONGER if one.variant == "longer" else 1),
+        "steps": config.steps_of(one.variant),
         "batch_size": config.batch_size,
         "micro_batch_size": config.batch_size,
         "learning_rate": config.learning_rate,
