@@ -14,7 +14,7 @@ from ...ip2p_core.pair_store.durable_files import write_durably, write_text_dura
 from ..run_record import package_versions
 from .bias import PAIRS, bias_section
 from .biased_edits import PLANTED
-from .config import VARIANTS, ProofConfig
+from .config import STUDIES, VARIANTS, ProofConfig
 from .failures import WORDS as FAILURE_WORDS
 from .failures import failure_section
 from .figures import draw_scales, draw_sharing, draw_tradeoff_plot, draw_variants
@@ -123,9 +123,20 @@ these generated pairs alone and then edits renders, which it never saw, by wordi
 {config.size} px; edits: recolour, background, replace the shape. {found["prompts"]} prompts, {found["pairs"]} pairs; the filter
 (image {found["thresholds"]["image"]:.2f}, captions {found["thresholds"]["caption"]:.2f}, directional
 {found["thresholds"]["directional"]:.2f}) left {found["prompts_left"]} prompts ({100 * found["prompts_left"] / found["prompts"]:.0f} %; the
-paper's data: 69 %) and {found["pairs_left"]} pairs. Every editor was trained with {len(config.seeds)} seed{"s" * (len(config.seeds) > 1)}, {config.train_steps}
-steps of {config.batch_size} pairs each (those of the further studies {config.study_steps}). Intervals are 95 %, by bootstrap over the {3 * config.num_tests} test edits. Edits are judged by a network
+paper's data: 69 %) and {found["pairs_left"]} pairs. {_trainings(config)} Intervals are 95 %, by bootstrap over the {3 * config.num_tests} test edits. Edits are judged by a network
 that reads attributes off pictures: on renders that it never saw its worst attribute is right in {100 * worst:.2f} %."""
+
+
+def _trainings(config: ProofConfig) -> str:
+    seeds, others = len(config.seeds), min(config.variant_seeds, len(config.seeds))
+    steps = [
+        f"{config.steps_of(name)} of {config.batch_size_of(name)}"
+        for name in (config.best, *(some[0] for some in STUDIES.values()))
+    ]
+    return (
+        f"The editor `{config.best}` was trained with {seeds} seed{'s' * (seeds > 1)}, the others with {others}. Steps and pairs "
+        f"in a step: {steps[0]}; of the further studies {steps[1]} (failures) and {steps[2]} (bias)."
+    )
 
 
 def _central(table: Mapping[str, Mapping[str, Estimate]]) -> str:
