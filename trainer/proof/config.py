@@ -31,7 +31,6 @@ VARIANTS = {
     "rendered": "on exact renders of the same edits: what these data would give if generated pairs were perfect",
     "longer": "trained further, on the same pairs, for twice as many steps again",
 }
-BIAS_BATCHES = 4
 LONGER = 2
 """How many times the steps of the others "longer" is trained after them."""
 STUDIES = {
@@ -125,8 +124,7 @@ class ProofConfig:
         variant_seeds: with how many of the seeds, from the first on, the others are trained.
         studies: which further studies are made, with the first seed, keys of STUDIES.
         study_prompts: triplets of each study.
-        study_steps: of the editors of the studies, which have fewer pairs to learn; half of it for those of the bias, in steps
-            of four times as many pairs.
+        study_steps: of the editors of the studies, which have fewer pairs to learn.
         num_tests: renders that are edited, of each kind of edit.
         num_tuned: other renders on which the scales are chosen.
         edit_steps: sampling steps of an edit.
@@ -204,15 +202,8 @@ class ProofConfig:
 
     def steps_of(self, variant: str) -> int:
         """Of the training of an editor."""
-        if variant in STUDIES["bias"]:
-            return max(1, self.study_steps // 2)
-        if variant in STUDIES["failures"]:
-            return self.study_steps
-        return self.train_steps * (LONGER if variant == "longer" else 1)
-
-    def batch_size_of(self, variant: str) -> int:
-        """Of the training of an editor: a pair of large weight is clipped away where it is nearly alone in its step."""
-        return self.batch_size * (BIAS_BATCHES if variant in STUDIES["bias"] else 1)
+        is_of_study = any(variant in some for some in STUDIES.values())
+        return self.study_steps if is_of_study else self.train_steps * (LONGER if variant == "longer" else 1)
 
     @property
     def num_unshared(self) -> int:

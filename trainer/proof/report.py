@@ -14,7 +14,7 @@ from ...ip2p_core.pair_store.durable_files import write_durably, write_text_dura
 from ..run_record import package_versions
 from .bias import PAIRS, bias_section
 from .biased_edits import PLANTED
-from .config import STUDIES, VARIANTS, ProofConfig
+from .config import VARIANTS, ProofConfig
 from .failures import WORDS as FAILURE_WORDS
 from .failures import failure_section
 from .figures import draw_scales, draw_sharing, draw_tradeoff_plot, draw_variants
@@ -129,13 +129,9 @@ that reads attributes off pictures: on renders that it never saw its worst attri
 
 def _trainings(config: ProofConfig) -> str:
     seeds, others = len(config.seeds), min(config.variant_seeds, len(config.seeds))
-    steps = [
-        f"{config.steps_of(name)} of {config.batch_size_of(name)}"
-        for name in (config.best, *(some[0] for some in STUDIES.values()))
-    ]
     return (
-        f"The editor `{config.best}` was trained with {seeds} seed{'s' * (seeds > 1)}, the others with {others}. Steps and pairs "
-        f"in a step: {steps[0]}; of the further studies {steps[1]} (failures) and {steps[2]} (bias)."
+        f"The editor `{config.best}` was trained with {seeds} seed{'s' * (seeds > 1)}, the others with {others}, for "
+        f"{config.steps_of(config.best)} steps of {config.batch_size} pairs, those of the further studies for {config.study_steps}."
     )
 
 

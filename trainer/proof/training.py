@@ -157,7 +157,6 @@ def _settings(run: Run, one: Trained) -> dict[str, Any]:
         write_wordings(wordings, [*training_edits(config), *spatial_training_edits(config), *biased_edits(config)])
     if one.variant == "scratch":
         _write_random_base(run)
-    batch_size = config.batch_size_of(one.variant)
     base = {"scratch": RANDOM, "longer": editor_name("main", one.seed)}.get(one.variant, BASE)
     return {
         "preset": "embedded",
@@ -170,8 +169,8 @@ def _settings(run: Run, one: Trained) -> dict[str, Any]:
         "models": str(run.models),
         "seed": one.seed,
         "steps": config.steps_of(one.variant),
-        "batch_size": batch_size,
-        "micro_batch_size": batch_size,
+        "batch_size": config.batch_size,
+        "micro_batch_size": config.batch_size,
         "learning_rate": config.learning_rate,
         "resolution": config.size,
         "checkpoint_steps": 500,
