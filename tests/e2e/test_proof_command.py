@@ -110,7 +110,6 @@ def test_models_are_trained_in_float32_where_others_are_opened_in_half(tmp_path,
         lambda dtype, device: torch.float16 if dtype == "auto" else usual(dtype, device),
     )
     run = Run(config_of(tmp_path), print)
-    tmp_path.joinpath("stages").mkdir()
     generator_stage(run, autoencoder_stage(run)["scaling_factor"])
     for name in ("autoencoder", "generator"):
         state = torch.load(tmp_path / "training" / f"{name}.pt", weights_only=True)  # noqa: TID251 - our own file, weights only

@@ -54,7 +54,7 @@ def editor_name(variant: str, seed: int) -> str:
     return f"proof_{variant}_{seed}"
 
 
-def wanted_editors(config: ProofConfig) -> list[Trained]:
+def _wanted(config: ProofConfig) -> list[Trained]:
     """All editors of a run, those of the studies last."""
     found = [Trained(variant, seed) for seed in config.seeds for variant in config.variants_of(seed)]
     return found + [Trained(variant, config.seeds[0]) for study in config.studies for variant in STUDIES[study]]
@@ -69,14 +69,15 @@ def train_editors(run: Run) -> None:
     Raises:
         Ip2pError: if a training does not finish; the others are stopped, and all go on from their checkpoints next time.
     """
-    wanted = [one for one in wanted_editors(run.config) if not run.is_done(one.stage)]
+    wanted = [one for one in _wanted(run.config) if not run.is_done(one.stage)]
     for is_second in (False, True):  # "longer" goes on from "main"
         some = [one for one in wanted if (one.variant == "longer") == is_second]
         settings = {one: _settings(run, one) for one in some}
         if run.config.train_workers > 1 and len(some) > 1:
             _train_side_by_side(run, settings)
-        for one in some:
-            run.stage(one.stage, partial(_train_here, run, one, settings[one]))
+        else:
+            for one in some:
+                run.stage(one.stage, partial(_train_here, run, one, settings[one]))
 
 
 def _train_here(run: Run, one: Trained, settings: dict[str, Any]) -> dict[str, Any]:
