@@ -13,7 +13,7 @@ CHROMIUM := $(shell command -v chromium || command -v chromium-browser || comman
 TIERS := unit or parity or e2e $(if $(HAS_COMFY),or host $(if $(CHROMIUM),or browser))
 export COMFYUI_PATH
 
-.PHONY: setup demo test soak bench lint train-embedded tiers
+.PHONY: setup demo test test-gpu soak bench lint train-embedded tiers
 
 setup: $(VENV)/.pack-installed $(if $(HAS_COMFY),$(VENV)/.host-installed)
 
@@ -54,6 +54,9 @@ test: setup lint tiers
 
 soak: setup lint tiers
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --no-showlocals --durations=20 -m "($(TIERS)) and not gpu"
+
+test-gpu: $(VENV)/.pack-installed
+	$(BIN)/python -m pytest -q -n 0 -m gpu tests/gpu
 
 bench: setup
 	$(BIN)/python -m ip2p.benchmarks

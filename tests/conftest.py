@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-TIERS = ("browser", "e2e", "host", "parity", "unit")
+TIERS = ("browser", "e2e", "host", "parity", "unit", "gpu")
 """In this order: the longest tests first, so that two processes end together."""
 ROOT = Path(__file__).parent
 

@@ -75,6 +75,9 @@ def make_loop(config: TrainConfig, processes: Processes, log: RunLog) -> tuple[R
     network = make_network(parts.editor, config)
     if config.compile:
         network.unet.compile(dynamic=False)
+    is_whole = config.batch_size == config.micro_batch_size and processes.count == 1
+    if config.cuda_graphs and processes.device.type == "cuda" and is_whole:
+        network.use_cuda_graphs()
     loop = TrainingLoop(
         config, network, make_objective(config, parts), make_batches(config, parts), processes, log, parts.identity
     )

@@ -209,6 +209,7 @@ def test_a_damaged_shard_is_named_or_skipped_and_counted(tmp_path, bases, damage
         ({"resolution": 40}, "resolution is 40; this model needs a multiple of 16"),
         ({"device": "cuda"}, "The device 'cuda' is not there"),
         ({"lora_rank": 4, "lora_targets": ["nowhere"]}, "lora_targets is ['nowhere']"),
+        ({"cuda_graphs": True, "gradient_checkpointing": True}, "cuda_graphs goes neither with compile nor"),
         ({"optimizer": "adamw8bit"}, "bitsandbytes is missing"),
         ({"lerning_rate": 1.0}, "'lerning_rate'"),
     ],

@@ -20,6 +20,7 @@ from ...ip2p_core.conditioning import Conditioning, drop_conditioning
 from ...ip2p_core.objective import changed_region, edit_loss, region_weights
 from ...ip2p_core.open_clip_adapter import tokenize
 from ...ip2p_core.schedule import make_scaled_linear
+from ..cuda_graphs import CudaGraphs
 from .models import PREDICTION_TYPE
 from .state import TrainingState, device_of, half_precision, learning_rate
 
@@ -132,6 +133,10 @@ def train_network(modules: GeneratorModules, make_batch: MakeBatch, state_file: 
     optimizer = torch.optim.AdamW(parameters, lr=PEAK_LR, weight_decay=0.01, betas=(0.9, 0.99), fused=True)
     state = TrainingState(state_file, modules, optimizer, EMA_DECAY)
     state.resume()
+    embed: Callable[..., Tensor] = modules.embed
+    predict: Callable[..., Tensor] = modules.predict
+    if device.type == "cuda":
+        embed, predict = CudaGraphs(modules.text_encoder, embed), CudaGraphs(modules.unet, predict)
     losses: list[float] = []
     last = time.monotonic()
     while state.seconds < minutes * 60:
@@ -141,12 +146,12 @@ def train_network(modules: GeneratorModules, make_batch: MakeBatch, state_file: 
         batch = make_batch(state.step).to(device)
         with half_precision(device):
             token_ids = torch.stack([ids(text) for text in [*batch.texts, ""]]).to(device)
-            embeds = modules.embed(token_ids)
+            embeds = embed(token_ids)
             dropped = drop_conditioning(
                 Conditioning(batch.latents[:, :0], embeds[:-1]), embeds[-1:], batch.u, p=DROPOUT
             )
             loss = edit_loss(
-                modules.predict,
+                predict,
                 batch.latents * settings.scaling_factor,
                 dropped,
                 batch.t,

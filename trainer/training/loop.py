@@ -123,7 +123,8 @@ class TrainingLoop:
             for step in range(self.step, config.steps)
             for number in numbers_of_step(step, self.per_step, self.processes.rank, self.processes.count)
         ]
-        data = load_ahead(self.batches, numbers, config.workers, is_pinned=self.processes.device.type == "cuda")
+        is_pinned = self.processes.device.type == "cuda" and not config.cuda_graphs  # pinning disturbs their capture
+        data = load_ahead(self.batches, numbers, config.workers, is_pinned=is_pinned)
         window = Window()
         with self._signals():
             while self.step < config.steps and not self._must_stop():

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...ip2p_core.train_job import TrainConfig
+from ..cuda_graphs import CudaGraphs
 from ..edit_backend import Editor
 from ..peft_adapter import add_adapters
 
@@ -28,6 +29,11 @@ class TrainedNetwork(nn.Module):
             f"conv_in.{name}": value.detach().cpu().clone() for name, value in unet.conv_in.named_parameters()
         }
         """As it was before the training; adapters are exported with the difference to it."""
+        self._graphs: CudaGraphs | None = None
+
+    def use_cuda_graphs(self) -> None:
+        """Replay steps from CUDA graphs from now on; see `CudaGraphs`."""
+        self._graphs = CudaGraphs(self, self._predict)
 
     def forward(self, x: Tensor, t: Tensor, text: Tensor, added: dict[str, Tensor] | None = None) -> Tensor:
         """Predict.
@@ -41,6 +47,9 @@ class TrainedNetwork(nn.Module):
         Returns:
             The output [B, C, h, w].
         """
+        return self._predict(x, t, text, added) if self._graphs is None or added else self._graphs(x, t, text)
+
+    def _predict(self, x: Tensor, t: Tensor, text: Tensor, added: dict[str, Tensor] | None = None) -> Tensor:
         if self.text_encoder is not None:
             text = self.text_encoder(input_ids=text[..., 0]).last_hidden_state
         if self.is_channels_last:
