@@ -65,13 +65,12 @@ def check_kill(tmp_path, pair_models, kill_at):
     assert_same_pictures(whole, killed)
 
 
-@pytest.mark.parametrize("kill_at", [5, 10, 20])
-def test_after_a_kill_a_run_goes_on_to_the_same_dataset(tmp_path, pair_models, kill_at):
-    check_kill(tmp_path, pair_models, kill_at)
+def test_after_a_kill_a_run_goes_on_to_the_same_dataset(tmp_path, pair_models):
+    check_kill(tmp_path, pair_models, 10)
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("kill_at", [n for n in range(1, 24) if n not in (5, 10, 20)])
+@pytest.mark.parametrize("kill_at", range(1, 24))
 def test_after_a_kill_at_any_file_a_run_goes_on_to_the_same_dataset(tmp_path, pair_models, kill_at):
     check_kill(tmp_path, pair_models, kill_at)
 

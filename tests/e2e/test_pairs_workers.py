@@ -69,7 +69,7 @@ def assert_same(dataset: Path, expected: Path) -> None:
     assert list((dataset.parent / "pairs.run" / "spool").iterdir()) == []
 
 
-@pytest.mark.parametrize("num_workers", [2, 4])
+@pytest.mark.parametrize("num_workers", [2, pytest.param(4, marks=pytest.mark.soak)])
 def test_several_processes_make_what_one_makes(tmp_path, pair_models, whole, num_workers):
     config = make_config(tmp_path, pair_models)
     assert main(["pairs", str(config), "--workers", str(num_workers)]) == 0

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import pytest
 import torch
 
 from ip2p.ip2p_core.checkpoint import read_checkpoint
@@ -19,9 +20,16 @@ def train(folder, *options):
     return done.stderr
 
 
-def test_all_stages_end_in_a_model_that_edits_and_a_second_run_trains_no_further_unless_started_from_it(tmp_path):
-    train(tmp_path)
-    path = tmp_path / "editor.safetensors"
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with a model of all stages, and the folder of its run."""
+    folder = tmp_path_factory.mktemp("embedded")
+    train(folder)
+    return folder
+
+
+def test_all_stages_end_in_a_model_that_edits_and_a_second_run_trains_no_further(trained):
+    path = trained / "editor.safetensors"
     assert path.stat().st_size < 12e6
     config = read_checkpoint(path).config
     assert (config.in_channels, config.prediction_type, config.working_resolution) == (8, "v", 64)
@@ -30,17 +38,22 @@ def test_all_stages_end_in_a_model_that_edits_and_a_second_run_trains_no_further
     assert result.shape == image.shape
     assert torch.isfinite(result).all()
     for stage, size in (("editor_32", 32), ("editor_64", 64)):
-        settings = json.loads((tmp_path / "run" / stage / "config.json").read_text())
+        settings = json.loads((trained / "run" / stage / "config.json").read_text())
         assert (settings["resolution"], settings["preset"]) == (size, "embedded")
     assert settings["base"] == "editor_32"
 
     first = read_checkpoint(path).state
-    log = train(tmp_path)
+    log = train(trained)
     assert "step" not in log.replace("steps", "")
     second = read_checkpoint(path).state
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
 
+
+@pytest.mark.soak
+def test_a_training_may_start_from_an_autoencoder_or_from_an_editor(trained, tmp_path):
+    path = trained / "editor.safetensors"
+    first = read_checkpoint(path).state
     train(tmp_path / "with_it", "--autoencoder", str(path))
     with_it = read_checkpoint(tmp_path / "with_it" / "editor.safetensors").state
     assert not (tmp_path / "with_it" / "run" / "autoencoder.pt").exists()

@@ -39,7 +39,7 @@ def test_the_embedded_generator_draws_what_captions_say_and_sharing_keeps_more_o
 
     model = load_generator(embedded_model_path("generator"), device="cpu")
     scorer = CLIPScorer.from_file(embedded_model_path("clip"))
-    edits = measure.held_out_recolourings(8)
+    edits = measure.held_out_recolourings(4)
     plain, shared = (measure.make_pairs(model, edits, p) for p in (0.0, 0.9))
     rights = measure.evaluate_captions(plain[:, 0], edits)
     assert rights["background"] == rights["colour"] == 1
