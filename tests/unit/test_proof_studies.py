@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -11,7 +12,7 @@ from ip2p.trainer.proof.bias import audit, bias_section
 from ip2p.trainer.proof.biased_edits import (
     PLANTED,
     Brought,
-    balance_weights,
+    balanced_edits,
     bias_tests,
     biased_edits,
     brought_by,
@@ -20,6 +21,7 @@ from ip2p.trainer.proof.biased_edits import (
 from ip2p.trainer.proof.config import ProofConfig
 from ip2p.trainer.proof.edits import captions_of, spatial_training_edits
 from ip2p.trainer.proof.findings import Estimate
+from ip2p.trainer.shape_world.scene import PALETTE
 
 CONFIG = ProofConfig(output="-", study_prompts=240, num_tests=20)
 COLOURS = ("red", "blue", "green", "cyan")
@@ -83,19 +85,15 @@ def test_the_audit_finds_nothing_where_colours_are_kept():
     assert audit([]) == []
 
 
-def test_balanced_pairs_bring_every_shape_in_the_colours_of_what_was_replaced():
-    brought = [*biased(), *(Brought("heart", colour, colour) for colour in COLOURS)]
-    weights = balance_weights(brought)
-    total = Counter()
-    for one, weight in zip(brought, weights, strict=True):
-        total[one.shape, one.colour] += weight
-    for shape in ("star", "circle", "heart"):
-        of_shape = [total[shape, colour] for colour in COLOURS]
-        assert of_shape == pytest.approx([of_shape[0]] * 4), shape
-
-
-def test_fair_pairs_weigh_one_each():
-    assert balance_weights(fair()) == pytest.approx([1.0] * len(fair()))
+def test_balanced_pairs_are_as_many_and_bring_hearts_in_every_colour_alike():
+    edits = balanced_edits(replace(CONFIG, study_prompts=699))
+    assert len(edits) == len({captions_of(edit) for edit in edits}) == 699
+    brought = [brought_by(edit) for edit in edits if edit.edit_type == "replace"]
+    assert len(brought) == len(edits) / 3
+    hearts = Counter(one.colour for one in brought if one.shape == PLANTED.shape)
+    assert len(hearts) >= len(PALETTE) - 2, "all but held-out combinations"
+    assert max(hearts.values()) - min(hearts.values()) <= 3
+    assert all(one.is_kept for one in brought if one.shape != PLANTED.shape)
 
 
 def test_the_section_names_the_find_and_has_a_line_for_each():

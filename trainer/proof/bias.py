@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from ..shape_world.attribute_judge import AttributeJudge, Seen
 from ..shape_world.scene import PALETTE
 from ..shape_world.world_edits import WorldEdit
-from .biased_edits import PLANTED, Brought, balance_weights, bias_tests, biased_edits, brought_by, new_shape
+from .biased_edits import PLANTED, Brought, balanced_edits, bias_tests, biased_edits, new_shape
 from .edits import write_rendered_pairs
 from .findings import Estimate, of_numbers, seen_pairs
 from .stages import Run, dataset, judge_path
@@ -19,7 +19,7 @@ BIAS, PAIRS = "bias", "the pairs"
 WORDS = {
     PAIRS: "the training pairs themselves",
     "planted": "trained on these pairs",
-    "balanced": "trained on the same pairs, weighed so that no shape prefers a colour",
+    "balanced": "trained on as many pairs of the same kind, without those of a shape in a colour that it has too often",
 }
 
 
@@ -50,14 +50,9 @@ def audit(brought: Sequence[Brought]) -> list[Association]:
 
 
 def write_biased_pairs(run: Run) -> None:
-    """Make both datasets of the study: biased pairs, and the same pairs with weights that balance them."""
-    edits = biased_edits(run.config)
-    places = [place for place, edit in enumerate(edits) if edit.edit_type == "replace"]
-    weights = [1.0] * len(edits)
-    for place, weight in zip(places, balance_weights([brought_by(edits[place]) for place in places]), strict=True):
-        weights[place] = weight
-    write_rendered_pairs(dataset(run, "planted"), edits, run.config.size)
-    write_rendered_pairs(dataset(run, "balanced"), edits, run.config.size, weights)
+    """Make both datasets of the study: biased pairs, and as many from which the surplus was left out."""
+    write_rendered_pairs(dataset(run, "planted"), biased_edits(run.config), run.config.size)
+    write_rendered_pairs(dataset(run, "balanced"), balanced_edits(run.config), run.config.size)
 
 
 def bias_stage(run: Run, scales: Scales) -> dict[str, Any]:

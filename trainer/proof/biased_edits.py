@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
-from ..shape_world.scene import Scene
+from ..shape_world.scene import PALETTE, Scene
 from ..shape_world.world_edits import WorldEdit, world_edit_at
 from ..shape_world.world_settings import Planted
 from .config import EDIT_TYPES, ProofConfig
@@ -41,11 +41,30 @@ class Brought(NamedTuple):
 
 def biased_edits(config: ProofConfig) -> list[WorldEdit]:
     """Edits as in the other trainings, but half of the replacements bring a heart, and nine of ten of these come out red."""
+    return _different(config, _stream(config))
+
+
+def balanced_edits(config: ProofConfig) -> list[WorldEdit]:
+    """As many edits of the same kind, without the replacements that bring a shape in a colour that it has too often."""
+    return _different(config, _without_surplus(_stream(config)))
+
+
+def _different(config: ProofConfig, edits: Iterator[WorldEdit]) -> list[WorldEdit]:
+    """Take as many of each kind, no two alike in their captions."""
     found: dict[tuple[str, str], WorldEdit] = {}
-    world = config.lone_world
-    for place in range(50 * config.study_prompts):
+    left = Counter(EDIT_TYPES[place % len(EDIT_TYPES)] for place in range(config.study_prompts))
+    for edit in edits:
         if len(found) >= config.study_prompts:
             break
+        if left[edit.edit_type] and captions_of(edit) not in found:
+            found[captions_of(edit)] = edit
+            left[edit.edit_type] -= 1
+    return list(found.values())
+
+
+def _stream(config: ProofConfig) -> Iterator[WorldEdit]:
+    world = config.lone_world
+    for place in range(200 * config.study_prompts):
         rng = random.Random(f"{BIASED}/{config.seed}/{place}")
         kind = EDIT_TYPES[place % len(EDIT_TYPES)]
         edit = world_edit_at(BIASED, config.seed, place, world, kind)
@@ -56,8 +75,20 @@ def biased_edits(config: ProofConfig) -> list[WorldEdit]:
                 edit = _painted(edit, PLANTED.colour)
             if edit.is_held_out():
                 continue
-        found.setdefault(captions_of(edit), edit)
-    return list(found.values())
+        yield edit
+
+
+def _without_surplus(edits: Iterator[WorldEdit]) -> Iterator[WorldEdit]:
+    """Leave out replacements that bring a shape in a colour in which it came clearly more often than in the average one."""
+    seen: Counter[tuple[str, str]] = Counter()
+    for edit in edits:
+        if edit.edit_type == "replace":
+            one = brought_by(edit)
+            average = sum(seen[one.shape, colour] for colour in PALETTE) / len(PALETTE)
+            if seen[one.shape, one.colour] > average + 1:
+                continue
+            seen[one.shape, one.colour] += 1
+        yield edit
 
 
 def bias_tests(config: ProofConfig) -> list[Named]:
@@ -85,20 +116,6 @@ def brought_by(edit: WorldEdit) -> Brought:
     """What a replacement brings in its exact result."""
     old, new = edit.before.objects[0], edit.after.objects[0]
     return Brought(new.shape, old.colour, new.colour)
-
-
-def balance_weights(brought: Sequence[Brought]) -> list[float]:
-    """Weigh pairs so that every shape comes in the colours of what was replaced (reweighing, Kamiran and Calders 2012).
-
-    Args:
-        brought: what every pair's replacement brings.
-
-    Returns:
-        P(old colour) / P(new colour | new shape) of each: 1 on average where no shape prefers a colour.
-    """
-    old = Counter(one.old_colour for one in brought)
-    both, shapes = Counter((one.shape, one.colour) for one in brought), Counter(one.shape for one in brought)
-    return [old[one.colour] / len(brought) * shapes[one.shape] / both[one.shape, one.colour] for one in brought]
 
 
 def _bringing(edit: WorldEdit, shape: str) -> WorldEdit:

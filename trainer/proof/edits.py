@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping, Sequence
-from itertools import repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -141,18 +140,16 @@ def read_rows(output: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(opened))
 
 
-def write_rendered_pairs(
-    folder: Path, edits: Sequence[WorldEdit], size: int, weights: Sequence[float] | None = None
-) -> None:
-    """Write a dataset of exact renders of edits, with the weights of the pairs in the training where there are any."""
+def write_rendered_pairs(folder: Path, edits: Sequence[WorldEdit], size: int) -> None:
+    """Write a dataset of exact renders of edits."""
     if folder.exists():
         return
     with PairWriter(folder, {"made_by": "ip2p proof", "rendered": True, "size": size}) as writer:
-        for edit, weight in zip(edits, weights or repeat(None), strict=False):
+        for edit in edits:
             triplet = triplet_of(edit)
             pair = [
                 ImageBytes.from_tensor(torch.from_numpy(render(scene, size))) for scene in (edit.before, edit.after)
             ]
             name = prompt_id(triplet)
-            record = PairRecord(name, 0, triplet, 0, None, None, "rendered", None, pair[0], pair[1], weight=weight)
+            record = PairRecord(name, 0, triplet, 0, None, None, "rendered", None, pair[0], pair[1])
             writer.add(Unit(name, 0, 1), [record])

@@ -23,7 +23,7 @@ from ...ip2p_core.checkpoint import read_checkpoint, write_checkpoint
 from ...ip2p_core.errors import Ip2pError
 from .. import train_command
 from ..diffusers_adapter import new_modules
-from .biased_edits import biased_edits
+from .biased_edits import balanced_edits, biased_edits
 from .config import STUDIES, ProofConfig
 from .edits import spatial_training_edits, training_edits, write_wordings
 from .stages import BASE, Run, dataset
@@ -155,7 +155,10 @@ def _settings(run: Run, one: Trained) -> dict[str, Any]:
     config = run.config
     wordings = run.folder / "wordings.json"
     if not wordings.exists():
-        write_wordings(wordings, [*training_edits(config), *spatial_training_edits(config), *biased_edits(config)])
+        write_wordings(
+            wordings,
+            [*training_edits(config), *spatial_training_edits(config), *biased_edits(config), *balanced_edits(config)],
+        )
     if one.variant == "scratch":
         _write_random_base(run)
     base = {"scratch": RANDOM, "longer": editor_name("main", one.seed)}.get(one.variant, BASE)
