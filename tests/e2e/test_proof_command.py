@@ -52,7 +52,7 @@ def test_the_whole_chain_runs_resumes_and_writes_its_report(finished):
         with Image.open(report / f"{name}.png") as picture:
             assert picture.width > 300
     tables = json.loads((report / "tables.json").read_text(encoding="utf-8"))
-    assert set(tables["variants"]) == {"main", "unshared", "scratch", "rendered", "longer", "autoencoder"}
+    assert set(tables["variants"]) == {"main", "self_attention", "scratch", "rendered", "longer", "autoencoder"}
     assert tables["variants"]["main"]["done and kept"]["number"] == 9
     assert 0.69 <= tables["filter"]["prompts_left"] / tables["filter"]["prompts"] <= 0.85
     assert tables["curves"]["Text2LIVE"]["image"][0]["number"] == 1

@@ -27,7 +27,7 @@ from .failures import failure_table, failure_trials, write_failure_pairs
 from .findings import sharing_stage
 from .photographs import photograph_stage
 from .report import write_report
-from .stages import Run, filter_stage, judge_stage, pairs_stage, unshared_stage
+from .stages import Run, filter_stage, judge_stage, pairs_stage, self_attention_stage, unshared_stage
 from .training import train_editors
 from .trials import Scales, ceiling_trials, text2live_stage, trial_stage, tune_stage
 from .world_models import autoencoder_stage, generator_stage
@@ -69,11 +69,13 @@ def run_all(run: Run) -> Path:
     autoencoder = run.stage("autoencoder", partial(autoencoder_stage, run))
     generator = run.stage("generator", partial(generator_stage, run, autoencoder["scaling_factor"]))
     edits, samples = training_edits(config), config.num_samples
-    run.stage("pairs", lambda: pairs_stage(run, "shared", edits, is_shared=True, num_samples=samples))
+    run.stage("pairs", lambda: pairs_stage(run, "shared", edits, sharing="both", num_samples=samples))
     results: dict[str, Any] = {"autoencoder": autoencoder, "generator": generator}
     results["filter"] = run.stage("filter", partial(filter_stage, run))
     results["judge"] = run.stage("judge", partial(judge_stage, run))
     run.stage("unshared", partial(unshared_stage, run, results["filter"]["kept"]))
+    if "self_attention" in config.variants:
+        run.stage("self_attention", partial(self_attention_stage, run))
     results["sharing"] = run.stage("sharing", partial(sharing_stage, run))
     if "failures" in config.studies:
         write_failure_pairs(run)

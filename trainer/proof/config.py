@@ -23,16 +23,14 @@ RADIUS = {1: (0.26, 0.36), 2: (0.17, 0.23)}
 VARIANTS = {
     "main": "trained on pairs with shared attention, filtered",
     "unfiltered": "the same without the filter",
-    "much_shared": "on the pairs with attention shared in at least seven of ten steps, whatever the filter says of them",
+    "self_attention": "on pairs that share self-attention alone, as the published code does, filtered in the same way",
     "unshared": "on pairs without shared attention, the same number of each prompt",
     "scratch": "on the filtered pairs, but from random weights instead of the generator's",
     "tenth": "on 10 % of the filtered pairs",
     "hundredth": "on 1 % of the filtered pairs",
     "rendered": "on exact renders of the same edits: what these data would give if generated pairs were perfect",
-    "longer": "trained further, on the same pairs, for twice as many steps again",
+    "longer": "trained further, on the same pairs, for as many steps again",
 }
-LONGER = 2
-"""How many times the steps of the others "longer" is trained after them."""
 STUDIES = {
     "failures": ("spatial", "spatial_rendered"),
     "bias": ("planted", "balanced"),
@@ -82,7 +80,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "strengths": [0.5, 0.9],
         "num_text2live": 1,
         "text2live_steps": 2,
-        "variants": ["main", "unshared", "scratch", "rendered", "longer"],
+        "variants": ["main", "self_attention", "scratch", "rendered", "longer"],
         "studies": ["failures", "bias"],
     },
 }
@@ -161,7 +159,7 @@ class ProofConfig:
     batch_size: int = 8
     learning_rate: float = 8e-4
     train_workers: int = 2
-    variants: list[str] = field(default_factory=lambda: [name for name in VARIANTS if name != "longer"])
+    variants: list[str] = field(default_factory=lambda: list(VARIANTS))
     variant_seeds: int = 1
     studies: list[str] = field(default_factory=lambda: list(STUDIES))
     study_prompts: int = 700
@@ -203,7 +201,7 @@ class ProofConfig:
     def steps_of(self, variant: str) -> int:
         """Of the training of an editor."""
         is_of_study = any(variant in some for some in STUDIES.values())
-        return self.study_steps if is_of_study else self.train_steps * (LONGER if variant == "longer" else 1)
+        return self.study_steps if is_of_study else self.train_steps
 
     @property
     def num_unshared(self) -> int:

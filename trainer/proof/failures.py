@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from ...ip2p_core.pair_store import PairStore
 from .config import ATTRIBUTE_EDITS, STUDIES
 from .edits import TESTING, held_out_edits, spatial_training_edits, write_rendered_pairs
 from .findings import Estimate, estimate
-from .selection import best_keys, calibrate
-from .stages import Run, dataset, pairs_stage, write_subset
+from .stages import Run, dataset, filter_pairs, pairs_stage
 from .trials import Scales, Trial, edit_study, trials_of
 
 FAILURES = "failures"
@@ -30,8 +28,8 @@ def write_failure_pairs(run: Run) -> None:
     config = run.config
     edits = spatial_training_edits(config)
     samples = min(STUDY_SAMPLES, config.num_samples)
-    run.stage("spatial_pairs", lambda: pairs_stage(run, "spatial_all", edits, is_shared=True, num_samples=samples))
-    run.stage("spatial_filter", partial(_filter, run))
+    run.stage("spatial_pairs", lambda: pairs_stage(run, "spatial_all", edits, sharing="both", num_samples=samples))
+    run.stage("spatial_filter", partial(filter_pairs, run, "spatial", "spatial_all"))
     write_rendered_pairs(dataset(run, "spatial_rendered"), edits, config.size)
 
 
@@ -40,13 +38,6 @@ def failure_trials(run: Run, scales: Scales) -> list[Trial]:
     config = run.config
     named = held_out_edits(config, TESTING, config.num_tests, ATTRIBUTE_EDITS + config.spatial_edits)
     return trials_of(run, edit_study(run, FAILURES, named, scales), named, config.seeds[0])
-
-
-def _filter(run: Run) -> dict[str, int]:
-    records = list(PairStore(dataset(run, "spatial_all")).records())
-    keys = best_keys(records, calibrate(records, run.config.survival), run.config.keep)
-    write_subset(run, "spatial", "spatial_all", keys)
-    return {"pairs": len(records), "pairs_left": len(keys)}
 
 
 def failure_table(trials: Sequence[Trial]) -> dict[str, dict[str, Estimate]]:

@@ -10,7 +10,7 @@ from ...ip2p_core.guidance_grid import draw_grid
 from ...ip2p_core.pair_store import PairStore
 from ...ip2p_core.pair_store.durable_files import write_durably
 from .edits import write_picture
-from .findings import Curve, Estimate
+from .findings import Curve, Estimate, compared_pairs
 from .stages import Run, dataset
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5a5a5a")
@@ -18,22 +18,20 @@ NUM_SHOWN, LONG_SHARED, LONGEST_TITLE = 6, 0.4, 22
 
 
 def draw_sharing(run: Run, path: Path) -> None:
-    """Draw originals and their edited pictures without and with shared attention, from the same noise (Figure 3)."""
-    shared, unshared = (
-        {one.key: one for one in PairStore(dataset(run, name)).records()} for name in ("shared", "unshared_all")
-    )
-    chosen: dict[str, tuple[str, int]] = {}
+    """Draw originals and their edited pictures from the same noise, by what they share (Figure 3)."""
+    pairs = {
+        name: {one.key: one for one in PairStore(dataset(run, source)).records()}
+        for name, source in compared_pairs(run.config).items()
+    }
+    shared, chosen = pairs["both"], dict[str, tuple[str, int]]()
     for key, one in shared.items():
-        if (one.p2p_threshold or 0) > LONG_SHARED and len(one.triplet.instruction) <= LONGEST_TITLE and key in unshared:
+        is_everywhere = all(key in some for some in pairs.values())
+        if (one.p2p_threshold or 0) > LONG_SHARED and len(one.triplet.instruction) <= LONGEST_TITLE and is_everywhere:
             chosen.setdefault(one.prompt_id, key)
     keys = list(chosen.values())[:NUM_SHOWN]
-    rows = [
-        [shared[key].original for key in keys],
-        [unshared[key].edited for key in keys],
-        [shared[key].edited for key in keys],
-    ]
+    rows = [[shared[key].original for key in keys], *([some[key].edited for key in keys] for some in pairs.values())]
     pictures = [handle.tensor() for row in rows for handle in row]
-    names = ["original", "edited,\nnot shared", "edited,\nshared"]
+    names = ["original", *(f"edited;\nshared:\n{name}" for name in pairs)]
     columns = [shared[key].triplet.instruction for key in keys]
     write_picture(path, draw_grid(pictures, names, columns, cell=150))
 

@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 from ...ip2p_core.pair_store import PairStore
 from ..evaluation.summary import bootstrap
 from ..shape_world.attribute_judge import AttributeJudge, Seen
-from .config import ATTRIBUTE_EDITS, EDIT_TYPES
+from .config import ATTRIBUTE_EDITS, EDIT_TYPES, ProofConfig
 from .stages import Run, dataset, judge_path, triplets_path
 from .trials import Trial
 
@@ -131,16 +131,33 @@ def curve_of(trials: Sequence[Trial], system: str, field: str = "") -> Curve:
 
 
 def sharing_stage(run: Run) -> dict[str, Any]:
-    """Compare pairs with and without shared attention: unedited attributes that are equal, and L1 (Figure 3)."""
+    """Compare pairs by what they share: unedited attributes that are equal, how far objects move, and L1 (Figure 3)."""
     kinds = _kinds(run)
     found: dict[str, Any] = {}
-    for name, source in (("shared", "shared"), ("unshared", "unshared_all")):
-        equal, l1 = [], []
-        for one in seen_pairs(run, source):
-            equal.append(float(numpy.mean(equal_attributes(one.original, one.edited, kinds[one.instruction]))))
-            l1.append(one.l1)
-        found[name] = {"equal": of_numbers(equal), "l1": of_numbers(l1)}
+    for name, source in compared_pairs(run.config).items():
+        pairs = list(seen_pairs(run, source))
+        equal = [float(numpy.mean(equal_attributes(one.original, one.edited, kinds[one.instruction]))) for one in pairs]
+        moved = [max(moves) for one in pairs if (moves := _moves(one.original, one.edited))]
+        found[name] = {
+            "equal": of_numbers(equal), "moved": of_numbers(moved), "l1": of_numbers([one.l1 for one in pairs])
+        }  # fmt: skip
     return found
+
+
+def compared_pairs(config: ProofConfig) -> dict[str, str]:
+    """Datasets of pairs before the filter, by what their pictures share, a key of SHARING."""
+    found = {"none": "unshared_all", "self-attention": "self_attention_all", "both": "shared"}
+    return {
+        name: source
+        for name, source in found.items()
+        if source != "self_attention_all" or "self_attention" in config.variants
+    }
+
+
+def _moves(one: Seen, other: Seen) -> list[float]:
+    """How far the next object is from each, where both pictures show as many."""
+    a, b = one.shapes.values(), other.shapes.values()
+    return [min(math.dist(x.centre, y.centre) for y in b) for x in a] if 0 < len(a) == len(b) else []
 
 
 def equal_attributes(one: Seen, other: Seen, kind: str) -> list[bool]:
@@ -157,12 +174,11 @@ def equal_attributes(one: Seen, other: Seen, kind: str) -> list[bool]:
     a, b = one.shapes, other.shapes
     is_there = 0 < len(a) == len(b)
     colours = [sorted(shape.colour for shape in shapes.values()) for shapes in (a, b)]
-    away = [min((math.dist(x.centre, y.centre) for y in b.values()), default=1.0) for x in a.values()]
     equal = {
         "background": one.background == other.background,
         "replace": is_there and a.keys() == b.keys(),
         "recolour": is_there and colours[0] == colours[1],
-        "place": is_there and max(away) <= SAME_PLACE,
+        "place": is_there and max(_moves(one, other)) <= SAME_PLACE,
     }
     return [is_equal for name, is_equal in equal.items() if name != kind]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,13 @@ from .selection import best_keys, calibrate
 
 GENERATOR, BASE = "generator", "proof_base"
 FRACTIONS = {"tenth": 0.1, "hundredth": 0.01}
-MUCH_SHARED = 0.7
-"""Share of the steps; where it is so high the two pictures of a pair agree best."""
+SHARING: Mapping[str, Mapping[str, Any]] = {
+    "both": {"mode": "paper_text", "self_replace": 0.9, "p_min": 0.1, "p_max": 0.9},
+    "self-attention": {"mode": "published_code", "p_min": 0.1, "p_max": 0.9},
+    "none": {"mode": "published_code", "p_min": 0.0, "p_max": 0.0},
+}
+"""What the pictures of a pair share: the cross-attention of their common words in a random part p of the steps, and
+self-attention in nearly all, as the paper's text has it; self-attention in a random part; or nothing."""
 JUDGED_EDITS = 500
 
 
@@ -109,16 +114,14 @@ def judge_path(run: Run) -> Path:
     return run.folder / "judge.safetensors"
 
 
-def pairs_stage(
-    run: Run, name: str, edits: Sequence[WorldEdit], *, is_shared: bool, num_samples: int
-) -> dict[str, Any]:
+def pairs_stage(run: Run, name: str, edits: Sequence[WorldEdit], *, sharing: str, num_samples: int) -> dict[str, Any]:
     """Sample pairs of the captions of edits, and keep every one with its scores.
 
     Args:
         run: the run folder.
         name: of the dataset.
         edits: whose captions and instructions are the triplets.
-        is_shared: share attention in a random part of the steps of each pair.
+        sharing: what the pictures of a pair share, a key of SHARING.
         num_samples: pairs of each edit.
 
     Returns:
@@ -136,8 +139,7 @@ def pairs_stage(
         "seed": config.seed,
         "num_samples": num_samples,
         "keep": num_samples,
-        "p_min": 0.1 if is_shared else 0.0,
-        "p_max": 0.9 if is_shared else 0.0,
+        **SHARING[sharing],
         "guidance_min": config.guidance_min,
         "guidance_max": config.guidance_max,
         "width": config.size,
@@ -174,7 +176,6 @@ def filter_stage(run: Run) -> dict[str, Any]:
     best = best_keys(shared, thresholds, config.keep)
     prompts = sorted({key[0] for key in best})
     subsets = {"main": best, "unfiltered": _random_keys(shared, len(best), config.seed)}
-    subsets["much_shared"] = [one.key for one in shared if (one.p2p_threshold or 0.0) >= MUCH_SHARED]
     for name, share in FRACTIONS.items():
         chosen = set(random.Random(f"{name}/{config.seed}").sample(prompts, max(2, round(share * len(prompts)))))
         subsets[name] = [key for key in best if key[0] in chosen]
@@ -198,11 +199,28 @@ def unshared_stage(run: Run, kept: Sequence[Sequence[Any]]) -> dict[str, Any]:
     """Make pairs without sharing, and of each prompt as many as the filter left of those with it."""
     config = run.config
     edits, samples = training_edits(config), config.num_unshared
-    found = pairs_stage(run, "unshared_all", edits, is_shared=False, num_samples=samples)
+    found = pairs_stage(run, "unshared_all", edits, sharing="none", num_samples=samples)
     wanted = Counter(prompt for prompt, _ in kept)
     keys = [key for key in PairStore(dataset(run, "unshared_all")).pair_keys() if key[1] < wanted[key[0]]]
     write_subset(run, "unshared", "unshared_all", keys)
     return found
+
+
+def self_attention_stage(run: Run) -> dict[str, int]:
+    """Make pairs that share self-attention alone, and filter them as the others were."""
+    config = run.config
+    pairs_stage(
+        run, "self_attention_all", training_edits(config), sharing="self-attention", num_samples=config.num_samples
+    )
+    return filter_pairs(run, "self_attention", "self_attention_all")
+
+
+def filter_pairs(run: Run, name: str, source: str) -> dict[str, int]:
+    """Leave in a copy of a dataset what passes thresholds that the wanted share of its prompts survives."""
+    records = list(PairStore(dataset(run, source)).records())
+    keys = best_keys(records, calibrate(records, run.config.survival), run.config.keep)
+    write_subset(run, name, source, keys)
+    return {"pairs": len(records), "pairs_left": len(keys)}
 
 
 def _random_keys(records: Sequence[Any], number: int, seed: int) -> list[tuple[str, int]]:
