@@ -198,7 +198,9 @@ class TrainConfig:
                 "train_text_encoder goes neither with lora_rank nor with cache_text. Switch one of them off."
             )
         if self.cuda_graphs and (self.compile or self.gradient_checkpointing):
-            mistakes.append("cuda_graphs goes neither with compile nor with gradient_checkpointing. Switch one of them off.")
+            mistakes.append(
+                "cuda_graphs goes neither with compile nor with gradient_checkpointing. Switch one of them off."
+            )
         if mistakes:
             raise ConfigError(*mistakes)
 
