@@ -1,7 +1,8 @@
 """`ip2p evaluate-embedded-generator`: what of a caption the pictures show, and what attention sharing keeps in pairs.
 
 Pictures of one shape are judged by their pixels (shape_world/judge.py). Pairs are made from recolourings, with the same noise
-each time, without sharing (p = 0) and with more and more of it.
+each time: without sharing, with self-attention shared in more and more of the steps, as the published code does, and with
+cross-attention shared too, as the paper's text says.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch import Tensor
 from ..ip2p_core.checkpoint import embedded_model_path
 from ..ip2p_core.clip_scorer import CLIPScorer
 from ..ip2p_core.image_tensor import to_pil
-from ..ip2p_core.pair_generation import PairSettings, draw_samples
+from ..ip2p_core.pair_generation import PairSettings, PaperTextSettings, draw_samples
 from ..ip2p_core.triplet import Triplet
 from .diffusers_adapter import load_generator
 from .edit_backend import Editor
@@ -30,7 +31,14 @@ from .pair_sampler import PairSampling, sample_pairs
 from .shape_world.captioned_edits import CaptionedEdit, captioned_edit
 from .shape_world.judge import Judgement, judge
 
-P_VALUES, SHOWN_P = (0.0, 0.3, 0.6, 0.9), 0.6
+PAPER = PaperTextSettings(self_replace=0.5, max_self_tokens=None)
+SHARINGS = {
+    "nothing shared": PairSettings(num_samples=1, p2p_range=(0.0, 0.0)),
+    **{f"self-attention, p {p:g}": PairSettings(num_samples=1, p2p_range=(p, p)) for p in (0.3, 0.6, 0.9)},
+    "both, p 0.4": PairSettings(num_samples=1, p2p_range=(0.4, 0.4), mode="paper_text", paper_text=PAPER),
+}
+"""Ways to share attention; those of SHOWN are in the picture."""
+SHOWN = ("nothing shared", "self-attention, p 0.6", "both, p 0.4")
 BATCH = 8
 MARGIN = 4
 """Pixels around an object that do not count as outside."""
@@ -45,13 +53,13 @@ def held_out_recolourings(count: int) -> list[CaptionedEdit]:
     return [captioned_edit(rng, "recolour", allow_held_out=True, max_objects=1) for rng in rngs]
 
 
-def make_pairs(model: Editor, edits: Sequence[CaptionedEdit], p: float, seed: int = 0) -> Tensor:
-    """Sample a pair of every edit at the model's own settings.
+def make_pairs(model: Editor, edits: Sequence[CaptionedEdit], sharing: str, seed: int = 0) -> Tensor:
+    """Sample a pair of every edit at the model's own scale, size and steps.
 
     Args:
         model: the generator.
         edits: with the captions.
-        p: share of the steps with shared attention.
+        sharing: a key of SHARINGS.
         seed: of the run; pairs of the same seed start from the same noise.
 
     Returns:
@@ -59,7 +67,7 @@ def make_pairs(model: Editor, edits: Sequence[CaptionedEdit], p: float, seed: in
     """
     config = model.config
     scale = config.default_text_guidance_scale
-    settings = PairSettings(num_samples=1, p2p_range=(p, p), guidance_range=(scale, scale))
+    settings = replace(SHARINGS[sharing], guidance_range=(scale, scale))
     size = config.working_resolution
     sampling = PairSampling(width=size, height=size, steps=config.default_steps, sampler=config.default_sampler)
     triplets = [Triplet(one.caption, one.edit.instruction, one.edited_caption) for one in edits]
@@ -134,17 +142,17 @@ def evaluate_captions(originals: Tensor, edits: Sequence[CaptionedEdit]) -> dict
     return {name: float(np.mean(values)) for name, values in rights.items()}
 
 
-def sharing_picture(pairs: dict[float, Tensor], num_shown: int = NUM_SHOWN) -> Image.Image:
-    """One column a pair: original, edited without sharing, edited with it.
+def sharing_picture(pairs: dict[str, Tensor], num_shown: int = NUM_SHOWN) -> Image.Image:
+    """One column a pair: original, and what was made of the edited caption by every way of SHOWN.
 
     Args:
-        pairs: p -> pictures [N, 2, H, W, 3]; 0 and `SHOWN_P` are shown.
+        pairs: key of SHARINGS -> pictures [N, 2, H, W, 3].
         num_shown: pairs.
 
     Returns:
         The picture, enlarged.
     """
-    rows = [pairs[0.0][:num_shown, 0], pairs[0.0][:num_shown, 1], pairs[SHOWN_P][:num_shown, 1]]
+    rows = [pairs[SHOWN[0]][:num_shown, 0], *(pairs[name][:num_shown, 1] for name in SHOWN)]
     joined = torch.cat([torch.cat(list(row), dim=1) for row in rows])
     picture = to_pil(joined)
     return picture.resize((ENLARGED * picture.width, ENLARGED * picture.height), Image.Resampling.LANCZOS)
@@ -154,7 +162,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line of `ip2p evaluate-embedded-generator`."""
     parser = argparse.ArgumentParser(prog="ip2p evaluate-embedded-generator", description=__doc__)
     parser.add_argument("--model", type=Path, default=None, help="a model file (default: the embedded generator)")
-    parser.add_argument("--pairs", type=int, default=96, help="pairs for every p (default: %(default)s)")
+    parser.add_argument("--pairs", type=int, default=96, help="pairs for every way to share (default: %(default)s)")
     parser.add_argument("--scale", type=float, default=None, help="text guidance scale (default: the model's own)")
     parser.add_argument("--steps", type=int, default=None, help="sampling steps (default: the model's own)")
     parser.add_argument("--picture", type=Path, default=None, help="write pairs with and without sharing to this file")
@@ -166,15 +174,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = replace(model.config, **{name: value for name, value in chosen.items() if value is not None})
     model = replace(model, config=config)
     edits = held_out_recolourings(options.pairs)
-    pairs = {p: make_pairs(model, edits, p) for p in P_VALUES}
+    pairs = {name: make_pairs(model, edits, name) for name in SHARINGS}
     report: dict[str, Any] = {
-        "captions": evaluate_captions(pairs[0.0][:, 0], edits),
-        "pairs": {p: evaluate_pairs(made, edits, scorer) for p, made in pairs.items()},
+        "captions": evaluate_captions(pairs[SHOWN[0]][:, 0], edits),
+        "pairs": {name: evaluate_pairs(made, edits, scorer) for name, made in pairs.items()},
     }
     right = ", ".join(f"{name} {100 * share:.1f} %" for name, share in report["captions"].items())
     print(f"{path.name}, {options.pairs} pictures of one shape show the caption's {right}")  # noqa: T201
-    for p, row in report["pairs"].items():
-        print(f"p {p:.1f}: " + ", ".join(f"{name} {value:.3f}" for name, value in row.items()))  # noqa: T201
+    for way, row in report["pairs"].items():
+        print(f"{way}: " + ", ".join(f"{name} {value:.3f}" for name, value in row.items()))  # noqa: T201
     if options.json:
         options.json.write_text(json.dumps(report, indent=1))
     if options.picture:

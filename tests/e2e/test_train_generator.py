@@ -28,7 +28,7 @@ def test_the_generator_command_ends_in_a_model_that_makes_pairs_and_can_be_measu
     assert out.stat().st_size < 11.62e6
     measuring = ["--pairs", "2", "--steps", "1", "--picture", str(tmp_path / "sharing.png")]
     assert main(["evaluate-embedded-generator", "--model", str(out), *measuring]) == 0
-    assert capsys.readouterr().out.count("same shape") == 4, "one line for every p"
+    assert capsys.readouterr().out.count("same shape") == 5, "one line for every way to share"
     assert (tmp_path / "sharing.png").stat().st_size > 0
 
 
@@ -40,13 +40,18 @@ def test_the_embedded_generator_draws_what_captions_say_and_sharing_keeps_more_o
     model = load_generator(embedded_model_path("generator"), device="cpu")
     scorer = CLIPScorer.from_file(embedded_model_path("clip"))
     edits = measure.held_out_recolourings(4)
-    plain, shared = (measure.make_pairs(model, edits, p) for p in (0.0, 0.9))
+    plain, shared, both = (
+        measure.make_pairs(model, edits, name) for name in ("nothing shared", "self-attention, p 0.9", "both, p 0.4")
+    )
     rights = measure.evaluate_captions(plain[:, 0], edits)
     assert rights["background"] == rights["colour"] == 1
     assert rights["shape"] >= 0.75
-    without, with_sharing = (measure.evaluate_pairs(pairs, edits, scorer) for pairs in (plain, shared))
-    assert with_sharing["outside"] < without["outside"]
-    assert with_sharing["overlap"] > without["overlap"]
+    found = [measure.evaluate_pairs(pairs, edits, scorer) for pairs in (plain, shared, both)]
+    outside, overlap = ([one[name] for one in found] for name in ("outside", "overlap"))
+    assert outside == sorted(outside, reverse=True)
+    assert overlap == sorted(overlap)
+    assert found[-1]["overlap"] > 0.85
+    assert found[-1]["new colour"] == found[-1]["same shape"] == 1
 
 
 def test_the_embedded_generator_and_clip_take_at_most_15_mb():

@@ -9,8 +9,11 @@ from ip2p.tests.host.workflow_parts import Node, Workflow, note
 GENERATOR, CLIP = "embedded: generator", "embedded: clip"
 TRIPLETS_FILE = "ip2p_triplets.jsonl"
 """docs/examples/ has it; the README says to copy it into the input folder."""
-RANGES: dict[str, Any] = {"num_samples": 8, "p_max": 0.7, "guidance_min": 2.0, "guidance_max": 4.0, "batch_size": 8}
-"""What suits the embedded generator; the nodes' own defaults are those of the paper."""
+RANGES: dict[str, Any] = {
+    "num_samples": 8, "p_max": 0.7, "guidance_min": 2.0, "guidance_max": 4.0, "batch_size": 8,
+    "mode": "paper_text", "self_replace": 0.5, "self_attention_limit": "none",
+}  # fmt: skip
+"""What suits the embedded generator; the nodes' own defaults are those of the paper's code."""
 KEPT: dict[str, Any] = {
     "preset": "percentile", "image_percentile": 0.0, "caption_percentile": 10.0, "directional_percentile": 25.0,
 }  # fmt: skip
@@ -19,7 +22,9 @@ KEPT: dict[str, Any] = {
 PAIRS_NOTE = """## Make training pairs from two captions
 
 1. **Prompt-to-Prompt Pair**: write what the original shows, the instruction, and what the edited picture shows.
-2. Press **Run**: eight pairs are sampled, each with its own share `p` of steps in which both pictures share attention.
+2. Press **Run**: eight pairs are sampled, each with its own share `p` of steps in which words that both captions have look at the \
+same places. Self-attention is shared too, in nine of ten steps (`self_replace`): that keeps the layout. To change a *shape*, \
+share less of it (0.5).
 3. **CLIP Directional Filter** keeps the best four and shows their scores and the four histograms.
 
 `embedded: generator` and `embedded: clip` are small models of coloured shapes that come with this pack: a *red circle*, a \
@@ -79,7 +84,7 @@ def make_pairs() -> Workflow:
         note(7, PAIRS_NOTE, (0, 0), (420, 520)),
         Node(1, "LoadInstructPix2Pix", (0, 580), (420, 130), {"model_name": GENERATOR}),
         Node(3, "LoadCLIPScorer", (0, 770), (420, 100), {"scorer_name": CLIP}),
-        pair(2, (460, 0), **texts),
+        pair(2, (460, 0), **texts, self_replace=0.9),
         Node(4, "CLIPDirectionalFilter", (920, 0), (460, 900), filtering),
         Node(5, "PreviewImage", (1420, 0), (400, 420), {"images": [4, 0]}, "Originals"),
         Node(6, "PreviewImage", (1420, 480), (400, 420), {"images": [4, 1]}, "Edited"),
@@ -107,7 +112,8 @@ def make_dataset() -> Workflow:
 def prompt_to_prompt() -> Workflow:
     """Replace, refine and reweight beside each other."""
     caption = "a red circle on a white background"
-    single = {"num_samples": 1, "p_min": 0.4, "p_max": 0.4, "mode": "paper_text", "seed": 3}
+    layout = {"self_replace": 0.4, "self_attention_limit": "16 x 16"}
+    single = {"num_samples": 1, "p_min": 0.4, "p_max": 0.4, "seed": 3, **layout}
     kinds = {
         "replace": {
             "caption": caption,

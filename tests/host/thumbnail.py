@@ -36,10 +36,10 @@ def before_and_after(before: Image.Image, after: Image.Image) -> Image.Image:
 
 
 def grid(pictures: list[Image.Image], num_columns: int = 4) -> Image.Image:
-    """Lay pictures out in a square."""
-    side = SIDE // num_columns
-    sheet = Image.new("RGB", (SIDE, SIDE), "white")
-    for number, picture in enumerate(pictures[: num_columns**2]):
+    """Lay pictures out in rows, at most as many as there are columns."""
+    side, shown = SIDE // num_columns, pictures[: num_columns**2]
+    sheet = Image.new("RGB", (SIDE, -(-len(shown) // num_columns) * side), "white")
+    for number, picture in enumerate(shown):
         sheet.paste(picture.resize((side, side)), (number % num_columns * side, number // num_columns * side))
     return sheet
 
@@ -60,7 +60,7 @@ def main() -> None:
         for name in [one for one in names if one not in ON_EMBEDDED]:
             pictures = server.images(server.run(api_file(name), seconds=900))
             small = [picture for picture in pictures if picture.width == picture.height <= SIDE // 2]
-            columns = 2 if len(small) <= 4 else 3 if len(small) <= 9 else 4
+            columns = 2 if len(small) <= 4 else 3 if len(small) in (6, 9) else 4
             grid(small, columns).save(FOLDER / f"{name}.jpg", quality=88)
 
 

@@ -168,7 +168,7 @@ class ProofConfig:
     num_tuned: int = 24
     edit_steps: int = 6
     text_scales: list[float] = field(default_factory=lambda: [0, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5])
-    image_scales: list[float] = field(default_factory=lambda: [0, 0.2, 0.4, 0.6, 0.8, 1, 1.2, 1.5, 2])
+    image_scales: list[float] = field(default_factory=lambda: [0, 0.25, 0.5, 0.75, 1, 1.5, 2, 2.5, 3])
     strengths: list[float] = field(default_factory=lambda: [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
     num_text2live: int = 8
     text2live_steps: int = 0

@@ -28,7 +28,7 @@ WORDS = {
     **VARIANTS,
     CEILING: "the exact results after the autoencoder: what an editor in its latents can reach at most",
 }
-SATURATED = {"text": 2.0, "image": 1.2}
+SATURATED = {"text": 3.0, "image": 2.0}
 """Scales above which edits are grainy rather than stronger."""
 BARS = ("attribute edits done", "all else kept", "done and kept")
 
@@ -129,9 +129,10 @@ that reads attributes off pictures: on renders that it never saw its worst attri
 
 def _trainings(config: ProofConfig) -> str:
     seeds, others = len(config.seeds), min(config.variant_seeds, len(config.seeds))
+    names = [f"`{name}`" for name in ("main", "longer") if name in config.variants]
     return (
-        f"The editor `{config.best}` was trained with {seeds} seed{'s' * (seeds > 1)}, the others with {others}, for "
-        f"{config.steps_of(config.best)} steps of {config.batch_size} pairs, those of the further studies for {config.study_steps}."
+        f"With {seeds} seed{'s' * (seeds > 1)} {' and '.join(names)} {'were' if len(names) > 1 else 'was'} trained, with {others} the "
+        f"other editors, each for {config.train_steps} steps of {config.batch_size} pairs, those of the further studies for {config.study_steps}."
     )
 
 

@@ -25,7 +25,7 @@ from .training import editor_name
 
 TEXT_SWEEP, IMAGE_SWEEP, SDEDIT, TEXT2LIVE = "text sweep", "image sweep", "SDEdit", "Text2LIVE"
 CEILING = "autoencoder"
-TUNED_TEXT, TUNED_IMAGE = (1.0, 1.5, 2.0, 3.0, 4.0), (1.0, 1.5)
+TUNED_TEXT, TUNED_IMAGE = (1.0, 1.5, 2.0, 3.0, 4.0), (1.0, 1.5, 2.0, 2.5)
 BATCH = 48
 
 
