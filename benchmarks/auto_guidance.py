@@ -4,7 +4,8 @@ Rendered scenes of one object, held-out combinations included, recoloured and wi
 CLIP. The fixed pair is the best on average over other scenes, by the search's own score and, told apart, by the exact targets. Its
 seeds cost as many forward passes (rows of branches through the network) as the search, and the same score chooses among them.
 
-With `--proof RUN` it edits the renders of a run of `ip2p proof` by that run's editor, and the run's judge says what is right.
+With `--proof RUN` it edits the renders of a run of `ip2p proof` by that run's editor, whose own scales are those that the run chose,
+and the run's judge says what is right.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import random
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -35,6 +36,7 @@ from ..trainer.proof.config import ProofConfig, read_proof_config
 from ..trainer.proof.edits import TESTING, TUNING, captions_of, held_out_edits
 from ..trainer.proof.stages import Run, judge_path
 from ..trainer.proof.training import editor_name
+from ..trainer.proof.trials import tune_stage
 from ..trainer.shape_world.attribute_judge import AttributeJudge
 from ..trainer.shape_world.captioned_edits import captioned_edit
 from ..trainer.shape_world.edit_verdicts import judge_edit
@@ -44,9 +46,8 @@ from ..trainer.shape_world.world_edits import WorldEdit
 from .timing import say
 
 KINDS = ("recolour", "background")
-TEXT_SCALES, IMAGE_SCALES = (0.5, 2.0), (0.5, 1.5)
-"""Around the embedded editor's own, which are 1."""
-GRID = tuple(product((0.5, 0.75, 1.0, 1.25, 1.5, 2.0), (0.5, 0.75, 1.0, 1.25, 1.5)))
+STEPS = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0), (0.5, 0.75, 1.0, 1.25, 1.5)
+"""Text and image scales, as multiples of the editor's own, that the fixed pair is one of; the search may go from the first to the last."""
 Pair = tuple[float, float]
 
 
@@ -84,10 +85,16 @@ class Bench:
             self.settings = replace(
                 default_settings(self.editor.config), working_resolution=size, steps=proof.edit_steps
             )
-            self.judge = AttributeJudge.from_file(judge_path(Run(proof, say)))
+            run = Run(proof, say)
+            self.judge = AttributeJudge.from_file(judge_path(run))
+            tuned = run.stage("tuning", partial(tune_stage, run))
+            self.settings = self.at((tuned["text_scale"], tuned["image_scale"]))
         self.size, self.keep, self.margin = size, keep, margin
         own = self.settings.guidance.scales
         self.own = own.text_guidance_scale, own.image_guidance_scale
+        self.text_scales, self.image_scales = (
+            [scale * step for step in steps] for scale, steps in zip(self.own, STEPS, strict=True)
+        )
 
     def at(self, pair: Pair) -> EditSettings:
         """Settings with other scales."""
@@ -140,8 +147,8 @@ class Scene:
         """Run the search of AutoGuidance."""
         settings = SearchSettings(
             budget=budget,
-            text_scales=TEXT_SCALES,
-            image_scales=IMAGE_SCALES,
+            text_scales=(self.bench.text_scales[0], self.bench.text_scales[-1]),
+            image_scales=(self.bench.image_scales[0], self.bench.image_scales[-1]),
             seeds=range(num_seeds),
             own=self.bench.own,
             margin=self.bench.margin,
@@ -185,11 +192,11 @@ def scenes(bench: Bench, purpose: str, count: int) -> list[Scene]:
     return [Scene(bench, *captioned_edit(rng, kind, allow_held_out=True, max_objects=1)) for kind, rng in randoms]
 
 
-def best_pairs(tuning: Sequence[Scene]) -> dict[str, Pair]:
+def best_pairs(bench: Bench, tuning: Sequence[Scene]) -> dict[str, Pair]:
     """Try every fixed pair on the scenes of the tuning set, one seed each."""
     scores: dict[Pair, float] = {}
     distances: dict[Pair, float] = {}
-    for pair in GRID:
+    for pair in product(bench.text_scales, bench.image_scales):
         results = [one.fixed(pair, 1) for one in tuning]
         scores[pair] = statistics.fmean(one.score for one in results)
         distances[pair] = statistics.fmean(one.distance for one in results)
@@ -234,7 +241,7 @@ def main() -> None:
     options = parser.parse_args()
     proof = options.proof and read_proof_config(options.proof / "config.json", [f"output={options.proof}"])
     bench = Bench(options.size, options.keep, options.margin, proof)
-    pairs = best_pairs(scenes(bench, "tune", options.tuning))
+    pairs = best_pairs(bench, scenes(bench, "tune", options.tuning))
     told = ", ".join(f"{name} {pair[0]:g} and {pair[1]:g}" for name, pair in pairs.items())
     say(f"{options.scenes} + {options.scenes} scenes at {bench.size} px; best fixed text and image scales: {told}")
     tested = scenes(bench, "test", options.scenes)

@@ -48,10 +48,10 @@ def test_the_embedded_generator_draws_what_captions_say_and_sharing_keeps_more_o
     assert rights["shape"] >= 0.75
     found = [measure.evaluate_pairs(pairs, edits, scorer) for pairs in (plain, shared, both)]
     outside, overlap = ([one[name] for one in found] for name in ("outside", "overlap"))
-    assert outside == sorted(outside, reverse=True)
+    assert max(outside[1:]) < outside[0]
     assert overlap == sorted(overlap)
-    assert found[-1]["overlap"] > 0.85
-    assert found[-1]["new colour"] == found[-1]["same shape"] == 1
+    assert overlap[-1] > 0.75
+    assert found[-1]["same place"] == found[-1]["same shape"] == found[-1]["new colour"] == 1
 
 
 def test_the_embedded_generator_and_clip_take_at_most_15_mb():
