@@ -23,7 +23,7 @@ from .diffusers_adapter import choose_device
 from .edit_models import resolve_model
 from .training.export import export_run
 from .training.loop import TrainingLoop
-from .training.network import TrainedNetwork, make_network
+from .training.network import TrainedNetwork, is_replayed, make_network
 from .training.objective_step import EditObjective
 from .training.pictures import EditPairs
 from .training.plan import describe_plan
@@ -75,8 +75,7 @@ def make_loop(config: TrainConfig, processes: Processes, log: RunLog) -> tuple[R
     network = make_network(parts.editor, config)
     if config.compile:
         network.unet.compile(dynamic=False)
-    is_whole = config.batch_size == config.micro_batch_size and processes.count == 1
-    if config.cuda_graphs and processes.device.type == "cuda" and is_whole:
+    if is_replayed(config, processes):
         network.use_cuda_graphs()
     loop = TrainingLoop(
         config, network, make_objective(config, parts), make_batches(config, parts), processes, log, parts.identity

@@ -21,7 +21,7 @@ from ..accelerate_adapter import Processes, divide, whole
 from .average import WeightAverage
 from .batches import MicroBatch, MicroBatches, load_ahead, numbers_of_step
 from .checkpoints import Checkpoint, newest_checkpoint, write_run_checkpoint
-from .network import TrainedNetwork, trained_parameters
+from .network import TrainedNetwork, is_replayed, trained_parameters
 from .objective_step import EditObjective
 from .optimizer import learning_rate, make_optimizer, restore_state, set_learning_rate, state_tensors
 from .run_log import RunLog, peak_memory_mib
@@ -123,7 +123,9 @@ class TrainingLoop:
             for step in range(self.step, config.steps)
             for number in numbers_of_step(step, self.per_step, self.processes.rank, self.processes.count)
         ]
-        is_pinned = self.processes.device.type == "cuda" and not config.cuda_graphs  # pinning disturbs their capture
+        is_pinned = self.processes.device.type == "cuda" and not is_replayed(
+            config, self.processes
+        )  # it disturbs a capture
         data = load_ahead(self.batches, numbers, config.workers, is_pinned=is_pinned)
         window = Window()
         with self._signals():

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...ip2p_core.train_job import TrainConfig
+from ..accelerate_adapter import Processes
 from ..cuda_graphs import CudaGraphs
 from ..edit_backend import Editor
 from ..peft_adapter import add_adapters
@@ -56,6 +57,12 @@ class TrainedNetwork(nn.Module):
             x = x.contiguous(memory_format=torch.channels_last)
         output: Tensor = self.unet(x, t, text, added_cond_kwargs=added, return_dict=False)[0]
         return output
+
+
+def is_replayed(config: TrainConfig, processes: Processes) -> bool:
+    """Say whether steps are replayed from CUDA graphs: where it is wanted, on one GPU, with one micro-batch a step."""
+    is_whole = config.batch_size == config.micro_batch_size and processes.count == 1
+    return config.cuda_graphs and processes.device.type == "cuda" and is_whole
 
 
 def make_network(editor: Editor, config: TrainConfig) -> TrainedNetwork:
