@@ -27,6 +27,7 @@ from ..shape_world.scene import BACKGROUNDS, Scene, random_scene
 from . import models
 from .command import averaged, encode_modes
 from .generator_loop import Batch, GeneratorModules, LoopSettings, change_weights, noising, train_network
+from .state import device_of
 
 logger = logging.getLogger(__name__)
 
@@ -136,7 +137,7 @@ def train(run: Path, out: Path, plan: GeneratorPlan, start: Path | None = None) 
     use_plain_attention(unet)
     if plan.is_compiled:
         unet.compile(dynamic=False)
-    modules = GeneratorModules(unet, text_encoder)
+    modules = GeneratorModules(unet, text_encoder).to(device_of(vae))
     settings = LoopSettings(
         seed=plan.seed, minutes=plan.minutes, scaling_factor=base.scaling_factor, threads=plan.threads
     )
