@@ -84,7 +84,7 @@ def test_editors_trained_side_by_side_equal_those_trained_one_after_the_other(fi
 def test_trainings_side_by_side_end_with_the_command_that_started_them(finished, tmp_path):
     folder = tmp_path / "run"
     untrained(finished[0], folder)
-    settings = ["train_workers=2", "train_steps=100000", "studies=[]", 'variants=["main","scratch"]']
+    settings = ["train_workers=2", "train_steps=100000", "studies=[]", 'variants=["main","scratch"]', "precision=bf16"]
     options = [one for setting in [f"output={folder}", *settings] for one in ("--set", setting)]
     command = [sys.executable, "-m", "ip2p.trainer", "proof", "--preset", "smoke", *options]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
@@ -100,6 +100,9 @@ def test_trainings_side_by_side_end_with_the_command_that_started_them(finished,
         assert process.wait(60) == 128 + signal.SIGTERM
     assert not any(one.is_running() for one in trainings)
     assert list((folder / "editors" / "proof_main_0" / "checkpoints").iterdir())
+    assert (
+        json.loads((folder / "configs" / "train_proof_main_0.json").read_text(encoding="utf-8"))["precision"] == "bf16"
+    )
 
 
 def test_models_are_trained_in_float32_where_others_are_opened_in_half(tmp_path, monkeypatch):

@@ -117,6 +117,8 @@ class ProofConfig:
         train_steps: of every editor.
         batch_size: pairs in a step.
         learning_rate: at its peak.
+        precision: number format that editors are trained in and, if it is "bf16", pairs are sampled in; else "fp32".
+        compile: compile the U-Nets of generator and editors; takes minutes at first, and pays on processors with bfloat16.
         train_workers: editors that are trained side by side; the processor cores are shared out among them.
         variants: which editors are trained, keys of VARIANTS; "main" and "longer" with every seed.
         variant_seeds: with how many of the seeds, from the first on, the others are trained.
@@ -158,6 +160,8 @@ class ProofConfig:
     train_steps: int = 8000
     batch_size: int = 8
     learning_rate: float = 8e-4
+    precision: str = "fp32"
+    compile: bool = False
     train_workers: int = 2
     variants: list[str] = field(default_factory=lambda: list(VARIANTS))
     variant_seeds: int = 1

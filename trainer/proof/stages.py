@@ -145,6 +145,7 @@ def pairs_stage(run: Run, name: str, edits: Sequence[WorldEdit], *, sharing: str
         "width": config.size,
         "height": config.size,
         "steps": config.pair_steps,
+        "dtype": "bfloat16" if config.precision == "bf16" else "auto",
         "preset": "custom",
         "image_threshold": -1.0,
         "caption_threshold": -1.0,

@@ -90,6 +90,8 @@ def generator_stage(run: Run, scaling_factor: float) -> dict[str, Any]:
     )
     unet = known.unet.requires_grad_(True).train()
     use_plain_attention(unet)
+    if config.compile:
+        unet.compile(dynamic=False)
     modules = GeneratorModules(unet, known.text.encoders[0].requires_grad_(True)).to(device)
     scenes = _scene_latents(vae, config)
     settings = LoopSettings(
