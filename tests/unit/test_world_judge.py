@@ -139,8 +139,29 @@ def test_the_exact_target_is_a_done_edit_with_all_else_kept_and_the_input_is_not
     assert target.is_edited
     assert target.is_kept
     assert not same.is_edited
-    if edit_type not in ("replace", "viewpoint"):
+    if edit_type != "viewpoint":
         assert same.is_kept or edit_type == "swap"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_a_replacement_keeps_does_not_hang_on_the_shape_that_came_out(seed):
+    edit = edit_of("replace", seed)
+    seen, new = seen_of(edit.after), edit.change.subjects[1]
+    third = next(name for name in SHAPES if name not in {*seen.shapes, *edit.change.subjects})
+
+    def came_out(name, one):
+        return seen._replace(shapes={**{s: kept for s, kept in seen.shapes.items() if s != new}, name: one})
+
+    whole = seen.shapes[new]
+    verdict = verdict_of(edit, came_out(third, whole))
+    assert (verdict.is_edited, verdict.is_kept) == (False, True)
+    other_colour = next(colour for colour in PALETTE if colour != whole.colour)
+    verdict = verdict_of(edit, came_out(third, whole._replace(colour=other_colour)))
+    assert [name for name, right in verdict.kept.items() if not right] == ["colour"]
+    gone = seen._replace(shapes={shape: one for shape, one in seen.shapes.items() if shape != new})
+    assert not verdict_of(edit, gone).is_kept
+    both = seen._replace(shapes={**gone.shapes, third: whole, edit.change.subjects[0]: whole})
+    assert not verdict_of(edit, both).is_kept
 
 
 def test_a_side_effect_is_charged_to_its_attribute_alone():

@@ -139,13 +139,25 @@ def verdict_of(edit: WorldEdit, seen: Seen) -> EditVerdict:
     """
     edited: list[bool] = []
     kept: dict[str, bool] = {}
+    renamed = _by_new_name(edit, seen)
     for fact, value in facts_of(edit.after).items():
-        is_right = is_fact_right(fact, value, seen)
         if is_asked_for(edit, fact):
-            edited.append(is_right)
+            edited.append(is_fact_right(fact, value, seen))
         elif not is_left_open(edit, fact):
-            kept[fact.attribute] = kept.get(fact.attribute, True) and is_right
+            kept[fact.attribute] = kept.get(fact.attribute, True) and is_fact_right(fact, value, renamed)
     return EditVerdict(all(edited), kept)
+
+
+def _by_new_name(edit: WorldEdit, seen: Seen) -> Seen:
+    """Call what stands for a replaced object by its new name: whether all else was kept must not hang on its shape."""
+    if edit.edit_type != "replace" or edit.change.subjects[1] in seen.shapes:
+        return seen
+    others = {group.shape for group in groups_of(edit.after)}
+    strangers = [shape for shape in seen.shapes if shape not in others]
+    if len(strangers) != 1:
+        return seen
+    names = {strangers[0]: edit.change.subjects[1]}
+    return seen._replace(shapes={names.get(shape, shape): one for shape, one in seen.shapes.items()})
 
 
 def judge_edits(judge: AttributeJudge, edits: Sequence[WorldEdit], pictures: Sequence[FloatImage]) -> list[EditVerdict]:
