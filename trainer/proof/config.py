@@ -122,6 +122,7 @@ class ProofConfig:
         train_workers: editors that are trained side by side; the processor cores are shared out among them.
         variants: which editors are trained, keys of VARIANTS; "main" and "longer" with every seed.
         variant_seeds: with how many of the seeds, from the first on, the others are trained.
+        sweep_seeds: with how many of the seeds, from the first on, the best editor edits over both scales.
         studies: which further studies are made, with the first seed, keys of STUDIES.
         study_prompts: triplets of each study.
         study_steps: of the editors of the studies, which have fewer pairs to learn.
@@ -165,6 +166,7 @@ class ProofConfig:
     train_workers: int = 2
     variants: list[str] = field(default_factory=lambda: list(VARIANTS))
     variant_seeds: int = 1
+    sweep_seeds: int = 3
     studies: list[str] = field(default_factory=lambda: list(STUDIES))
     study_prompts: int = 700
     study_steps: int = 4000
@@ -181,7 +183,15 @@ class ProofConfig:
         lowest = {"num_prompts": 12, "num_samples": 1, "keep": 1, "pair_steps": 1, "train_steps": 1, "batch_size": 1}
         lowest |= {"pair_batch_size": 1, "pair_workers": 1, "train_workers": 1}
         lowest |= {"study_prompts": 12, "study_steps": 1, "autoencoder_batch_size": 1, "generator_batch_size": 1}
-        lowest |= {"num_tests": 1, "num_tuned": 1, "edit_steps": 1, "num_text2live": 0, "size": 32, "variant_seeds": 0}
+        lowest |= {
+            "num_tests": 1,
+            "num_tuned": 1,
+            "edit_steps": 1,
+            "num_text2live": 0,
+            "size": 32,
+            "variant_seeds": 0,
+            "sweep_seeds": 1,
+        }
         mistakes = too_low(self, lowest)
         unknown = [name for name in self.variants if name not in VARIANTS]
         if unknown or "main" not in self.variants:

@@ -81,19 +81,21 @@ def accuracy_table(trials: Sequence[Trial], variants: Sequence[str]) -> dict[str
         for kind in EDIT_TYPES:
             some = [one for one in own if one.kind == kind]
             table[variant][f"{kind} done"] = estimate(some, lambda one: one.is_edited)
+            table[variant][f"{kind} kept"] = estimate(some, lambda one: one.is_kept)
     return table
 
 
 def shape_table(trials: Sequence[Trial], variants: Sequence[str]) -> dict[str, dict[str, Estimate]]:
-    """Shares of edits in which all else was kept, of every shape and variant: which outlines are lost."""
+    """Shares of edits of attributes in which all else was kept, of every shape and variant: which outlines are lost."""
+    attribute = [one for one in trials if one.kind in ATTRIBUTE_EDITS]
     return {
         shape: {
             variant: estimate(
-                [one for one in trials if (one.system, one.shape) == (variant, shape)], lambda one: one.is_kept
+                [one for one in attribute if (one.system, one.shape) == (variant, shape)], lambda one: one.is_kept
             )
             for variant in variants
         }
-        for shape in sorted({one.shape for one in trials})
+        for shape in sorted({one.shape for one in attribute})
     }
 
 

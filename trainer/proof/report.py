@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from ...ip2p_core.pair_store.durable_files import write_durably, write_text_dura
 from ..run_record import package_versions
 from .bias import PAIRS, bias_section
 from .biased_edits import PLANTED
-from .config import VARIANTS, ProofConfig
+from .config import EDIT_TYPES, PRESETS, VARIANTS, ProofConfig
 from .failures import WORDS as FAILURE_WORDS
 from .failures import failure_section
 from .figures import draw_scales, draw_sharing, draw_tradeoff_plot, draw_variants
@@ -31,6 +32,7 @@ WORDS = {
 SATURATED = {"text": 3.0, "image": 2.0}
 """Scales above which edits are grainy rather than stronger."""
 BARS = ("attribute edits done", "all else kept", "done and kept")
+DISTANCE = "L1 to the exact target"
 
 
 def write_report(run: Run, results: Mapping[str, Any], trials: Sequence[Trial], hardware: str) -> Path:
@@ -137,17 +139,18 @@ def _trainings(config: ProofConfig) -> str:
 
 
 def _central(table: Mapping[str, Mapping[str, Estimate]]) -> str:
-    columns = [*BARS, "recolour done", "background done", "replace done", "L1 to the exact target"]
-    lines = ["| trained | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    for name, row in table.items():
-        cells = [row[column].plain() if "L1" in column else row[column].percent() for column in columns]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     words = "\n".join(f"- **{name}**: {WORDS[name]}" for name in table)
+    kinds = [f"{kind} {what}" for what in ("done", "kept") for kind in EDIT_TYPES]
     return f"""## The central claim
 
 Edits of renders by held-out wordings, combinations of colour and shape that training never saw included:
 
-{chr(10).join(lines)}
+{_table("trained", table, (*BARS, DISTANCE))}
+
+Attributes are the colour and the background. All else is what the instruction does not name: place, size and the other of shape,
+colour and background. The same by the kind of edit, all else as "kept":
+
+{_table("trained", table, kinds)}
 
 {words}
 
@@ -156,15 +159,18 @@ Edits of renders by held-out wordings, combinations of colour and shape that tra
 ![Side by side: original, exact target, and every system](side_by_side.png)"""
 
 
-def _shapes(table: Mapping[str, Mapping[str, Estimate]]) -> str:
-    columns = list(next(iter(table.values())))
-    lines = ["| all else kept | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    lines += [
-        f"| {shape} | " + " | ".join(one.percent() for one in row.values()) + " |" for shape, row in table.items()
-    ]
-    return f"""Which outlines are lost, by the shape in the exact result:
+def _table(title: str, table: Mapping[str, Mapping[str, Estimate]], columns: Sequence[str]) -> str:
+    lines = [f"| {title} | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    for name, row in table.items():
+        cells = [row[column].plain() if column == DISTANCE else row[column].percent() for column in columns]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
-{chr(10).join(lines)}"""
+
+def _shapes(table: Mapping[str, Mapping[str, Estimate]]) -> str:
+    return f"""Which outlines are lost where the colour or the background is edited, by shape:
+
+{_table("all else kept", table, list(next(iter(table.values()))))}"""
 
 
 def _sharing(found: Mapping[str, Any], p: Mapping[str, Estimate]) -> str:
@@ -236,7 +242,14 @@ def _limits(config: ProofConfig) -> str:
 
 The world is small: {_objects(config)}, pictures of {config.size} pixels, a generator that draws nothing else. CLIP is the embedded one
 (`ip2p train-embedded-clip`).{missing} Materials, weather and media are not in it. Run again:
-`ip2p proof --preset {config.preset} --set output=proof_run`."""
+`ip2p proof --preset {config.preset} --set output=proof_run{_changes(config)}`."""
+
+
+def _changes(config: ProofConfig) -> str:
+    """The settings that differ from those of the preset, as the command takes them."""
+    usual = asdict(ProofConfig(output=config.output, report=config.report, **PRESETS[config.preset]))
+    changed = {name: value for name, value in asdict(config).items() if value != usual[name] and name != "preset"}
+    return "".join(f" --set '{name}={json.dumps(value, separators=(',', ':'))}'" for name, value in changed.items())
 
 
 def _objects(config: ProofConfig) -> str:

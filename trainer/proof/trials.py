@@ -65,7 +65,10 @@ class Scales(NamedTuple):
 
 
 def tune_stage(run: Run) -> dict[str, Any]:
-    """Choose both scales for the best editor, on renders that are not tested: most edits done with all else kept."""
+    """Choose both scales for the best editor, on renders that are not tested: most edits done with all else kept.
+
+    Of equally good scales it takes the highest: at scales of 1 nothing is guided yet.
+    """
     config = run.config
     named = held_out_edits(config, TUNING, config.num_tuned)
     system = {
@@ -80,7 +83,7 @@ def tune_stage(run: Run) -> dict[str, Any]:
         scales: float(numpy.mean([one.is_edited and one.is_kept for one in trials if _scales(one) == scales]))
         for scales in dict.fromkeys(map(_scales, trials))
     }
-    best = max(shares, key=shares.__getitem__)
+    best = max(shares, key=lambda scales: (shares[scales], scales))
     table = [[*scales, share] for scales, share in shares.items()]
     return {"text_scale": best.text, "image_scale": best.image, "table": table}
 
@@ -91,24 +94,7 @@ def _scales(trial: Trial) -> Scales:
 
 def trial_stage(run: Run, seed: int, scales: Scales) -> list[Trial]:
     """Edit the test renders with everything that was trained with a seed, and over both scales; with the first by SDEdit too."""
-    config, steps = run.config, [run.config.edit_steps]
-    best = editor_name(config.best, seed)
-    sweeps: list[dict[str, Any]] = [
-        {
-            "name": TEXT_SWEEP,
-            "model": best,
-            "text_scales": config.text_scales,
-            "image_scales": [scales.image],
-            "steps": steps,
-        },
-        {
-            "name": IMAGE_SWEEP,
-            "model": best,
-            "text_scales": [scales.text],
-            "image_scales": config.image_scales,
-            "steps": steps,
-        },
-    ]
+    config = run.config
     systems = [editor_system(run, variant, seed, scales) for variant in config.variants_of(seed)]
     if seed == config.seeds[0]:
         systems.append(
@@ -121,9 +107,19 @@ def trial_stage(run: Run, seed: int, scales: Scales) -> list[Trial]:
             }
         )
     named = held_out_edits(config, TESTING, config.num_tests)
+    trials = _evaluate(run, f"trials_{seed}", named, systems, seed=seed, shown=9)
+    if seed in config.seeds[: config.sweep_seeds]:
+        trials += _evaluate(run, f"sweeps_{seed}", named, _sweeps(run, seed, scales), seed=seed, shown=0)
+    return trials
+
+
+def _sweeps(run: Run, seed: int, scales: Scales) -> list[dict[str, Any]]:
+    """The best editor over each scale, the other one as it was chosen."""
+    config = run.config
+    chosen = editor_system(run, config.best, seed, scales)
     return [
-        *_evaluate(run, f"sweeps_{seed}", named, sweeps, seed=seed, shown=0),
-        *_evaluate(run, f"trials_{seed}", named, systems, seed=seed, shown=9),
+        chosen | {"name": TEXT_SWEEP, "text_scales": config.text_scales},
+        chosen | {"name": IMAGE_SWEEP, "image_scales": config.image_scales},
     ]
 
 
