@@ -54,6 +54,7 @@ def test_the_whole_chain_runs_resumes_and_writes_its_report(finished):
     tables = json.loads((report / "tables.json").read_text(encoding="utf-8"))
     assert set(tables["variants"]) == {"main", "self_attention", "scratch", "rendered", "longer", "autoencoder"}
     assert tables["variants"]["main"]["done and kept"]["number"] == 9
+    assert tables["variants"]["main"]["all else kept in these"]["number"] == 6
     assert 0.69 <= tables["filter"]["prompts_left"] / tables["filter"]["prompts"] <= 0.85
     assert tables["curves"]["Text2LIVE"]["image"][0]["number"] == 1
     AttributeJudge.from_file(folder / "judge.safetensors")

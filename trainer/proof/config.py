@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ...ip2p_core.config_file import build_config, read_record, too_low
 from ...ip2p_core.errors import ConfigError
@@ -38,6 +38,22 @@ STUDIES = {
 """Further studies, each with its editors: of what the method cannot do, and of what it takes over from its data."""
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "cpu": {},
+    "cpu64": {
+        "size": 64,
+        "autoencoder_minutes": 3.0,
+        "generator_minutes": 25.0,
+        "num_prompts": 2000,
+        "num_samples": 2,
+        "pair_workers": 2,
+        "judge_seconds": 480.0,
+        "train_steps": 6000,
+        "precision": "bf16",
+        "compile": True,
+        "variants": ["main", "unfiltered", "unshared", "scratch", "rendered"],
+        "sweep_seeds": 1,
+        "studies": [],
+        "num_text2live": 6,
+    },
     "gpu": {
         "size": 64,
         "autoencoder_minutes": 0.5,
@@ -94,7 +110,7 @@ class ProofConfig:
     Attributes:
         output: run folder: data, models, log.
         report: folder of the report; empty for `report` in the run folder.
-        preset: a key of PRESETS; other settings win over it.
+        preset: a key of PRESETS; other settings win over it. "cpu64" is for two processor cores with bfloat16.
         seed: of the data.
         seeds: of the trainings and edits; every figure is an average over them.
         size: side of the pictures in pixels.
@@ -161,7 +177,7 @@ class ProofConfig:
     train_steps: int = 8000
     batch_size: int = 8
     learning_rate: float = 8e-4
-    precision: str = "fp32"
+    precision: Literal["fp32", "bf16"] = "fp32"
     compile: bool = False
     train_workers: int = 2
     variants: list[str] = field(default_factory=lambda: list(VARIANTS))

@@ -72,7 +72,8 @@ def accuracy_table(trials: Sequence[Trial], variants: Sequence[str]) -> dict[str
         attribute = [one for one in own if one.kind in ATTRIBUTE_EDITS]
         table[variant] = {
             "attribute edits done": estimate(attribute, lambda one: one.is_edited),
-            "all else kept": estimate(own, lambda one: one.is_kept),
+            "all else kept in these": estimate(attribute, lambda one: one.is_kept),
+            "all else kept in all edits": estimate(own, lambda one: one.is_kept),
             "done and kept": estimate(own, lambda one: one.is_edited and one.is_kept),
             "L1 to the exact target": estimate(own, lambda one: one.target_l1),
             "directional similarity": estimate(own, lambda one: one.directional),

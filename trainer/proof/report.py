@@ -31,7 +31,7 @@ WORDS = {
 }
 SATURATED = {"text": 3.0, "image": 2.0}
 """Scales above which edits are grainy rather than stronger."""
-BARS = ("attribute edits done", "all else kept", "done and kept")
+BARS = ("attribute edits done", "all else kept in these", "all else kept in all edits", "done and kept")
 DISTANCE = "L1 to the exact target"
 
 
@@ -147,8 +147,8 @@ Edits of renders by held-out wordings, combinations of colour and shape that tra
 
 {_table("trained", table, (*BARS, DISTANCE))}
 
-Attributes are the colour and the background. All else is what the instruction does not name: place, size and the other of shape,
-colour and background. The same by the kind of edit, all else as "kept":
+Attributes are the colour and the background, "these" the edits of these; the columns after it count replaced shapes too. All else is
+what the instruction does not name: place, size, and the other two of shape, colour and background. The same by the kind of edit:
 
 {_table("trained", table, kinds)}
 
