@@ -41,6 +41,7 @@ def test_the_whole_chain_runs_resumes_and_writes_its_report(finished):
         "sharing",
         "scales",
         "tradeoff",
+        "tradeoff_attributes",
         "variants",
         "side_by_side",
         "grid",

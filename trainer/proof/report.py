@@ -15,7 +15,7 @@ from ...ip2p_core.pair_store.durable_files import write_durably, write_text_dura
 from ..run_record import package_versions
 from .bias import PAIRS, bias_section
 from .biased_edits import PLANTED
-from .config import EDIT_TYPES, PRESETS, VARIANTS, ProofConfig
+from .config import ATTRIBUTE_EDITS, EDIT_TYPES, PRESETS, VARIANTS, ProofConfig
 from .failures import WORDS as FAILURE_WORDS
 from .failures import failure_section
 from .figures import draw_scales, draw_sharing, draw_tradeoff_plot, draw_variants
@@ -51,12 +51,12 @@ def write_report(run: Run, results: Mapping[str, Any], trials: Sequence[Trial], 
     table = accuracy_table(trials, [*config.variants, CEILING])
     shapes = shape_table(trials, [name for name in (config.best, "rendered", CEILING) if name in table])
     text, image = curve_of(trials, TEXT_SWEEP, "text_scale"), curve_of(trials, IMAGE_SWEEP, "image_scale")
-    curves = {"editor, image scale swept": image, "SDEdit, strength swept": curve_of(trials, SDEDIT, "strength")}
-    if any(one.system == TEXT2LIVE for one in trials):
-        curves["Text2LIVE"] = curve_of(trials, TEXT2LIVE)
+    curves = _tradeoffs(trials)
     draw_sharing(run, folder / "sharing.png")
     draw_scales(text, image, folder / "scales.png")
     draw_tradeoff_plot(curves, folder / "tradeoff.png")
+    attribute = _tradeoffs([one for one in trials if one.kind in ATTRIBUTE_EDITS])
+    draw_tradeoff_plot(attribute, folder / "tradeoff_attributes.png")
     draw_variants(table, BARS, folder / "variants.png")
     sections = _studies(results, folder)
     _copy(run, folder)
@@ -85,12 +85,25 @@ def write_report(run: Run, results: Mapping[str, Any], trials: Sequence[Trial], 
         "bias": results.get("bias"),
         "photographs": results["photographs"],
         "curves": {"text": text, "image": image, **curves},
+        "curves of attribute edits": attribute,
         "versions": package_versions("matplotlib"),
         "hardware": hardware,
     }
     write_text_durably(folder / TABLES, json.dumps(_plain(content), indent=1))
     write_text_durably(folder / README, "\n\n".join(parts) + "\n")
     return folder / README
+
+
+def _tradeoffs(trials: Sequence[Trial]) -> dict[str, Curve]:
+    """What every system trades as its own setting is swept, by the name in the plot."""
+    settings = {IMAGE_SWEEP: "image_scale", SDEDIT: "strength", TEXT2LIVE: ""}
+    names = {IMAGE_SWEEP: "editor, image scale swept", SDEDIT: "SDEdit, strength swept"}
+    there = {one.system for one in trials}
+    return {
+        names.get(system, system): curve_of(trials, system, field)
+        for system, field in settings.items()
+        if system in there
+    }
 
 
 def _studies(results: Mapping[str, Any], folder: Path) -> list[str]:
@@ -217,6 +230,10 @@ def _tradeoff(curves: Mapping[str, Curve]) -> str:
     return f"""## Against SDEdit and Text2LIVE (Figure 8)
 
 ![Trade-off](tradeoff.png)
+
+The same of edits of attributes alone:
+
+![Trade-off of edits of attributes](tradeoff_attributes.png)
 
 Over the {len(editor.scales)} image scales image similarity falls {falls} times from one to the next.{few}"""
 
