@@ -145,9 +145,10 @@ that reads attributes off pictures: on renders that it never saw its worst attri
 def _trainings(config: ProofConfig) -> str:
     seeds, others = len(config.seeds), min(config.variant_seeds, len(config.seeds))
     names = [f"`{name}`" for name in ("main", "longer") if name in config.variants]
+    studies = f", those of the further studies for {config.study_steps}" if config.studies else ""
     return (
         f"With {seeds} seed{'s' * (seeds > 1)} {' and '.join(names)} {'were' if len(names) > 1 else 'was'} trained, with {others} the "
-        f"other editors, each for {config.train_steps} steps of {config.batch_size} pairs, those of the further studies for {config.study_steps}."
+        f"other editors, each for {config.train_steps} steps of {config.batch_size} pairs{studies}."
     )
 
 
