@@ -32,7 +32,8 @@ WORDS = {
 SATURATED = {"text": 3.0, "image": 2.0}
 """Scales above which edits are grainy rather than stronger."""
 BARS = ("attribute edits done", "all else kept in these", "all else kept in all edits", "done and kept")
-DISTANCE = "L1 to the exact target"
+DISTANCE, SIMILARITIES = "L1 to the exact target", ("directional similarity", "image similarity")
+EDITOR = "editor, image scale swept"
 
 
 def write_report(run: Run, results: Mapping[str, Any], trials: Sequence[Trial], hardware: str) -> Path:
@@ -50,8 +51,8 @@ def write_report(run: Run, results: Mapping[str, Any], trials: Sequence[Trial], 
     config, folder = run.config, run.config.report_folder
     table = accuracy_table(trials, [*config.variants, CEILING])
     shapes = shape_table(trials, [name for name in (config.best, "rendered", CEILING) if name in table])
-    text, image = curve_of(trials, TEXT_SWEEP, "text_scale"), curve_of(trials, IMAGE_SWEEP, "image_scale")
-    curves = _tradeoffs(trials)
+    text, curves = curve_of(trials, TEXT_SWEEP, "text_scale"), _tradeoffs(trials)
+    image = curves[EDITOR]
     draw_sharing(run, folder / "sharing.png")
     draw_scales(text, image, folder / "scales.png")
     draw_tradeoff_plot(curves, folder / "tradeoff.png")
@@ -97,7 +98,7 @@ def write_report(run: Run, results: Mapping[str, Any], trials: Sequence[Trial], 
 def _tradeoffs(trials: Sequence[Trial]) -> dict[str, Curve]:
     """What every system trades as its own setting is swept, by the name in the plot."""
     settings = {IMAGE_SWEEP: "image_scale", SDEDIT: "strength", TEXT2LIVE: ""}
-    names = {IMAGE_SWEEP: "editor, image scale swept", SDEDIT: "SDEdit, strength swept"}
+    names = {IMAGE_SWEEP: EDITOR, SDEDIT: "SDEdit, strength swept"}
     there = {one.system for one in trials}
     return {
         names.get(system, system): curve_of(trials, system, field)
@@ -176,7 +177,9 @@ what the instruction does not name: place, size, and the other two of shape, col
 def _table(title: str, table: Mapping[str, Mapping[str, Estimate]], columns: Sequence[str]) -> str:
     lines = [f"| {title} | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for name, row in table.items():
-        cells = [row[column].plain() if column == DISTANCE else row[column].percent() for column in columns]
+        cells = [
+            row[column].plain() if column in (DISTANCE, *SIMILARITIES) else row[column].percent() for column in columns
+        ]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -220,7 +223,7 @@ The editor is the one called `{best}` above. Rank correlation of the text scale 
 
 
 def _tradeoff(curves: Mapping[str, Curve]) -> str:
-    editor = next(iter(curves.values()))
+    editor = curves[EDITOR]
     alone = curves.get("Text2LIVE")
     few = (
         ""
@@ -240,14 +243,8 @@ Over the {len(editor.scales)} image scales image similarity falls {falls} times 
 
 
 def _data(table: Mapping[str, Mapping[str, Estimate]]) -> str:
-    columns = ("directional similarity", "image similarity")
-    lines = ["| trained | " + " | ".join(columns) + " |", "|---|---|---|"]
-    lines += [
-        f"| {name} | " + " | ".join(row[column].plain() for column in columns) + " |"
-        for name, row in table.items()
-        if name != CEILING
-    ]
-    return "## More and less data (Figure 10)\n\n" + "\n".join(lines)
+    trained = {name: row for name, row in table.items() if name != CEILING}
+    return "## More and less data (Figure 10)\n\n" + _table("trained", trained, SIMILARITIES)
 
 
 def _limits(config: ProofConfig) -> str:
