@@ -66,7 +66,7 @@ def write_report(run: Run, results: Mapping[str, Any], trials: Sequence[Trial], 
         _head(config, results, hardware),
         _central(table),
         _shapes(shapes),
-        _sharing(results["sharing"], p),
+        _sharing(results["sharing"], p, config.self_replace),
         _scales(text, image, results["tuning"], config.best),
         _tradeoff(curves),
         _data(table),
@@ -190,7 +190,7 @@ def _shapes(table: Mapping[str, Mapping[str, Estimate]]) -> str:
 {_table("all else kept", table, list(next(iter(table.values()))))}"""
 
 
-def _sharing(found: Mapping[str, Any], p: Mapping[str, Estimate]) -> str:
+def _sharing(found: Mapping[str, Any], p: Mapping[str, Estimate], self_replace: float) -> str:
     lines = [
         "| shared | attributes that the edit should leave alone equal | object moved, sides of the picture | L1 |",
         "|---|---|---|---|",
@@ -206,7 +206,7 @@ def _sharing(found: Mapping[str, Any], p: Mapping[str, Estimate]) -> str:
 {chr(10).join(lines)}
 
 "Both" is what the paper's text describes and the editors learn from: the cross-attention of words that both captions have, in a random
-part p of the steps, and self-attention. Mean p of the pairs that passed the filter: {ps}."""
+part p of the steps, and self-attention in {self_replace:g} of all steps. Mean p of the pairs that passed the filter: {ps}."""
 
 
 def _scales(text: Curve, image: Curve, tuning: Mapping[str, Any], best: str) -> str:
