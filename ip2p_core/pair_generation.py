@@ -36,6 +36,7 @@ class PaperTextSettings:
         kind: "replace" swaps words one for one, "refine" adds or drops words, "reweight" only weights them.
         mapper: "aligned", or "reference" for the numbers of the published notebooks.
         self_replace: for which part of the steps self-attention is the original's, in [0, 1].
+        self_replace_of: the same for triplets of an edit type.
         max_self_tokens: largest number of image tokens at which self-attention is shared, None for all.
         word_weights: word of the edited caption and the factor on its attention.
         blend_words: words of the caption, and of the edited caption, outside whose places the original stays; both empty
@@ -46,10 +47,16 @@ class PaperTextSettings:
     kind: EditKind = "refine"
     mapper: Mapper = "aligned"
     self_replace: float = 0.4
+    self_replace_of: tuple[tuple[str, float], ...] = ()
     max_self_tokens: int | None = 16**2
     word_weights: tuple[tuple[str, float], ...] = ()
     blend_words: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
     blend: LocalBlendSettings = field(default_factory=LocalBlendSettings)
+
+    def __post_init__(self) -> None:
+        wrong = {name: value for name, value in self.self_replace_of if not 0.0 <= value <= 1.0}
+        if wrong:
+            raise ConfigError(f"self_replace_of has {wrong}; each is a part of the steps, from 0 to 1.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,7 +228,7 @@ def _edit(draw: PairDraw, triplet: Triplet, paper: PaperTextSettings, read_capti
         mapper=paper.mapper,
         word_weights=dict(paper.word_weights),
         cross_replace=draw.p2p_threshold,
-        self_replace=paper.self_replace,
+        self_replace=dict(paper.self_replace_of).get(triplet.edit_type, paper.self_replace),
     )
 
 

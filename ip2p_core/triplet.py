@@ -33,6 +33,8 @@ class Triplet:
     edited_caption: str
     source: str = ""
     """Where it comes from: a file, a model, a person."""
+    edit_type: str = ""
+    """What kind of edit it is, as "replace" or "colour", where a file says so."""
 
 
 class MalformedLine(NamedTuple):
@@ -176,8 +178,9 @@ def parse_triplet(line: bytes | str, source: str = "") -> Triplet:
     if not isinstance(record, dict):
         raise BadTriplet("not a JSON object")
     texts = {name: _text(record, *names) for name, names in FIELD_NAMES.items()}
-    own_source = record.get("source", source)
-    triplet = Triplet(**texts, source=own_source if isinstance(own_source, str) else source)
+    others = {"source": source, "edit_type": ""}
+    others |= {name: record[name] for name in others if isinstance(record.get(name), str)}
+    triplet = Triplet(**texts, **others)
     if fault := find_fault(triplet):
         raise BadTriplet(fault)
     return triplet

@@ -56,6 +56,8 @@ class PairsConfig:
         edit_kind: of the mode "paper_text".
         mapper: of the mode "paper_text".
         self_replace: of the mode "paper_text".
+        self_replace_of: of the mode "paper_text": other values of `self_replace` by the `edit_type` of the triplets; less where
+            shapes change.
         max_self_tokens: of the mode "paper_text".
         word_weights: of the mode "paper_text".
         blend_words: of the mode "paper_text": words of the caption where the picture may change.
@@ -112,6 +114,7 @@ class PairsConfig:
     edit_kind: EditKind = "refine"
     mapper: Mapper = "aligned"
     self_replace: float = 0.4
+    self_replace_of: dict[str, float] = field(default_factory=dict)
     max_self_tokens: int | None = 256
     word_weights: dict[str, float] = field(default_factory=dict)
     blend_words: list[str] = field(default_factory=list)
@@ -182,6 +185,7 @@ class PairsConfig:
                 kind=self.edit_kind,
                 mapper=self.mapper,
                 self_replace=self.self_replace,
+                self_replace_of=tuple(sorted(self.self_replace_of.items())),
                 max_self_tokens=self.max_self_tokens,
                 word_weights=tuple(sorted(self.word_weights.items())),
                 blend_words=(tuple(self.blend_words), tuple(self.blend_edited_words)),
@@ -225,6 +229,8 @@ class PairsConfig:
             What JSON can express.
         """
         settings = {name: value for name, value in asdict(self).items() if name not in HOW_TO_RUN}
+        if not self.self_replace_of:
+            del settings["self_replace_of"]  # datasets that were begun before there was this setting go on
         return {**settings, "generator_file": _digest(generator), "scorer_file": _digest(scorer)}
 
 

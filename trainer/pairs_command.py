@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 
 from ..ip2p_core.config_file import read_config
-from ..ip2p_core.errors import BadTriplet
+from ..ip2p_core.errors import BadTriplet, ConfigError
+from ..ip2p_core.instruction_writer import classify_edit
 from ..ip2p_core.open_clip_adapter import count_tokens
 from ..ip2p_core.pair_generation import draw_samples
 from ..ip2p_core.pair_store import PairWriter, SaveLimits
@@ -86,15 +87,22 @@ def _engine(config: PairsConfig) -> tuple[Engine, SafetyClassifier | None]:
 
 
 def _read(config: PairsConfig) -> list[Triplet]:
-    """Read the triplets, and leave out those whose captions the text encoder would cut."""
+    """Read the triplets with their edit types, and leave out those whose captions the text encoder would cut."""
     content = read_triplets(config.triplets, config.malformed_lines)
     say(content.report())
-    triplets = deduplicate(content.triplets)
+    unique = deduplicate(content.triplets)
+    triplets = [replace(one, edit_type=one.edit_type or classify_edit(one.instruction)) for one in unique]
     usable = [one for one in triplets if max(map(count_tokens, (one.caption, one.edited_caption))) <= MAX_TOKENS]
     if len(usable) < len(triplets):
         say(f"{len(triplets) - len(usable)} triplets are left out: a caption has more than {MAX_TOKENS} tokens.")
     if not usable:
         raise BadTriplet(f"No triplet of {config.triplets} is left; every caption has more than {MAX_TOKENS} tokens.")
+    types = {one.edit_type for one in usable}
+    if unknown := sorted(config.self_replace_of.keys() - types):
+        raise ConfigError(
+            f"self_replace_of names {', '.join(unknown)}, but no triplet of {config.triplets} has such an edit_type; there are "
+            f"{', '.join(sorted(types))}. Use these names, or correct the lines."
+        )
     return usable
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 
@@ -9,6 +10,7 @@ import pytest
 
 from ip2p.ip2p_core.pair_store import PairStore
 from ip2p.ip2p_core.pair_store.validation import validate
+from ip2p.ip2p_core.triplet import Triplet, prompt_id
 from ip2p.tests.e2e.conftest import killed_command
 from ip2p.tests.e2e.pair_cases import KEEP, NUM_SAMPLES, TRIPLETS, assert_same_pictures, ledger, make_config, pictures
 from ip2p.trainer.__main__ import main
@@ -48,6 +50,35 @@ def test_a_second_run_makes_nothing_and_a_longer_file_is_continued(config, tmp_p
     main(["pairs", str(config)])
     assert "4 of 4 prompts done, 5 pairs sampled" in capsys.readouterr().err
     assert set(before) < set(ledger(tmp_path / "pairs"))
+
+
+def test_an_edit_type_may_share_less_self_attention(tmp_path, pair_models, capsys):
+    """The file says what type one triplet is of; of the others their words do."""
+    alike = {"p_min": 0, "p_max": 0, "guidance_min": 60, "guidance_max": 60}
+    found = {}
+    for name, changes in {
+        "all": {"self_replace": 1.0},
+        "none": {"self_replace": 0.0},
+        "of": {"self_replace": 1.0, "self_replace_of": {"shape": 0.0}},
+    }.items():
+        (tmp_path / name).mkdir()
+        config = make_config(tmp_path / name, pair_models, mode="paper_text", num_samples=1, **alike, **changes)
+        first, *others = TRIPLETS
+        lines = map(json.dumps, [{**first, "edit_type": "shape"}, *others])
+        (tmp_path / name / "triplets.jsonl").write_text("\n".join(lines), encoding="utf-8")
+        assert main(["pairs", str(config)]) == 0
+        found[name] = pictures(tmp_path / name / "pairs")
+    typed = prompt_id(Triplet(*TRIPLETS[0].values()))
+    for key, (_, edited) in found["of"].items():
+        same, other = ("none", "all") if key[0] == typed else ("all", "none")
+        assert (edited - found[same][key][1]).abs().max() <= 1 / 255 + 1e-6
+        assert (edited - found[other][key][1]).abs().max() > 2 / 255, "the case shows nothing"
+    capsys.readouterr()
+    config = tmp_path / "of" / "config.json"
+    assert main(["pairs", str(config), "--set", 'self_replace_of={"shap":0.5}']) == 2
+    message = capsys.readouterr().err
+    assert "self_replace_of names shap, but no triplet" in message
+    assert "there are colour, shape." in message
 
 
 def check_kill(tmp_path, pair_models, kill_at):
@@ -121,6 +152,7 @@ def test_a_dry_run_says_what_it_would_do_and_writes_nothing(config, tmp_path, ca
         ({"generator": "editor_a"}, ["8 input channels; that is an editor"]),
         ({"generator": "../generator_a"}, ["points outside the model folder"]),
         ({"sampler": "magic"}, ["'magic' is unknown"]),
+        ({"self_replace_of": {"replace": 1.5}, "keep": 0}, ["self_replace_of has {'replace': 1.5}", "keep is 0"]),
         ({"image_threshold": 3}, ["threshold is 3"]),
         ({"reject_at": 0.5, "sampler": "dpmpp_2m"}, ["reject_at needs the sampler euler"]),
     ],

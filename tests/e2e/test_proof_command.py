@@ -28,7 +28,7 @@ from ip2p.trainer.shape_world.attribute_judge import AttributeJudge
 def finished(tmp_path_factory):
     """A run folder of the whole chain, and the arguments that made it."""
     folder = tmp_path_factory.mktemp("proof") / "run"
-    arguments = ["proof", "--preset", "smoke", "--set", f"output={folder}", "--set", "self_replace=0.7"]
+    arguments = ["proof", "--preset", "smoke", "--set", f"output={folder}", "--set", 'self_replace_of={"replace":0.7}']
     assert main(arguments) == 0
     return folder, arguments
 
@@ -52,8 +52,10 @@ def test_the_whole_chain_runs_resumes_and_writes_its_report(finished):
         assert f"({name}.png)" in text
         with Image.open(report / f"{name}.png") as picture:
             assert picture.width > 300
-    assert "self-attention in 0.7 of all steps" in text
-    assert json.loads((folder / "configs" / "pairs_shared.json").read_text(encoding="utf-8"))["self_replace"] == 0.7
+    assert "self-attention in 0.9 (replace: 0.7) of the steps" in text
+    assert json.loads((folder / "configs" / "pairs_shared.json").read_text(encoding="utf-8"))["self_replace_of"] == {
+        "replace": 0.7
+    }
     tables = json.loads((report / "tables.json").read_text(encoding="utf-8"))
     assert set(tables["variants"]) == {"main", "self_attention", "scratch", "rendered", "longer", "autoencoder"}
     assert tables["variants"]["main"]["done and kept"]["number"] == 9

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -105,6 +107,20 @@ def test_captions_may_be_equal_where_words_are_weighted():
     settings = PairSettings(num_samples=1, mode="paper_text", paper_text=paper)
     draws = draw_samples(same, settings, 0)
     assert make_sharing(draws, [same], settings, read).edits[1].word_weights.min() == pytest.approx(0.2)
+
+
+def test_triplets_of_an_edit_type_have_their_own_share_of_self_attention():
+    paper = PaperTextSettings(kind="replace", self_replace=0.9, self_replace_of=(("replace", 0.5),))
+    settings = PairSettings(num_samples=1, mode="paper_text", paper_text=paper)
+    triplets = [replace(TRIPLET, edit_type=name) for name in ("replace", "colour", "")]
+    draws = [draw for triplet in triplets for draw in draw_samples(triplet, settings, 0)]
+    edits = make_sharing(draws, triplets, settings, read).edits
+    assert [edit.self_window[1] for edit in edits if edit is not None] == pytest.approx([0.5, 0.9, 0.9])
+
+
+def test_a_share_of_self_attention_beyond_all_steps_is_refused():
+    with pytest.raises(ConfigError, match=r"self_replace_of has \{'replace': 1.5\}"):
+        PaperTextSettings(self_replace_of=(("replace", 1.5), ("colour", 0.5)))
 
 
 def test_all_wrong_settings_are_named_at_once():

@@ -43,9 +43,9 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "autoencoder_minutes": 3.0,
         "generator_minutes": 25.0,
         "num_prompts": 2000,
-        "num_samples": 4,
+        "num_samples": 2,
         "pair_workers": 2,
-        "self_replace": 0.5,
+        "self_replace_of": {"replace": 0.5},
         "judge_seconds": 480.0,
         "train_steps": 6000,
         "precision": "bf16",
@@ -67,7 +67,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "keep": 3,
         "pair_batch_size": 256,
         "pair_workers": 4,
-        "self_replace": 0.5,
+        "self_replace_of": {"replace": 0.5},
         "study_prompts": 1000,
         "study_steps": 2000,
         "judge_seconds": 300.0,
@@ -128,7 +128,7 @@ class ProofConfig:
         pair_steps: sampling steps of the pairs.
         pair_batch_size: pairs that are sampled together.
         pair_workers: processes that sample them.
-        self_replace: in which part of the steps pairs share self-attention too; more holds outlines, and hinders new shapes.
+        self_replace_of: in which part of the steps pairs of an edit type share self-attention, instead of .9: less lets shapes change.
         guidance_min: lowest text guidance scale of the pairs.
         guidance_max: highest.
         survival: share of the prompts that the filter leaves; the paper's data has .69.
@@ -173,7 +173,7 @@ class ProofConfig:
     pair_steps: int = 16
     pair_batch_size: int = 24
     pair_workers: int = 1
-    self_replace: float = 0.9
+    self_replace_of: dict[str, float] = field(default_factory=dict)
     guidance_min: float = 2.0
     guidance_max: float = 3.5
     survival: float = 0.69

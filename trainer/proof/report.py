@@ -21,7 +21,7 @@ from .failures import failure_section
 from .figures import draw_scales, draw_sharing, draw_tradeoff_plot, draw_variants
 from .findings import Curve, Estimate, accepted_p, accuracy_table, curve_of, shape_table
 from .photographs import GRID, PHOTOGRAPHS, photograph_section
-from .stages import Run
+from .stages import SHARING, Run
 from .trials import CEILING, IMAGE_SWEEP, SDEDIT, TEXT2LIVE, TEXT_SWEEP, Trial
 
 README, TABLES = "README.md", "tables.json"
@@ -66,7 +66,7 @@ def write_report(run: Run, results: Mapping[str, Any], trials: Sequence[Trial], 
         _head(config, results, hardware),
         _central(table),
         _shapes(shapes),
-        _sharing(results["sharing"], p, config.self_replace),
+        _sharing(results["sharing"], p, config.self_replace_of),
         _scales(text, image, results["tuning"], config.best),
         _tradeoff(curves),
         _data(table),
@@ -190,7 +190,7 @@ def _shapes(table: Mapping[str, Mapping[str, Estimate]]) -> str:
 {_table("all else kept", table, list(next(iter(table.values()))))}"""
 
 
-def _sharing(found: Mapping[str, Any], p: Mapping[str, Estimate], self_replace: float) -> str:
+def _sharing(found: Mapping[str, Any], p: Mapping[str, Estimate], self_replace_of: Mapping[str, float]) -> str:
     lines = [
         "| shared | attributes that the edit should leave alone equal | object moved, sides of the picture | L1 |",
         "|---|---|---|---|",
@@ -198,6 +198,7 @@ def _sharing(found: Mapping[str, Any], p: Mapping[str, Estimate], self_replace: 
     for name, numbers in found.items():
         one = {key: Estimate(*values) for key, values in numbers.items()}
         lines.append(f"| {name} | {one['equal'].percent()} | {one['moved'].plain()} | {one['l1'].plain()} |")
+    others = "".join(f" ({name}: {share:g})" for name, share in self_replace_of.items())
     ps = ", ".join(f"{kind} {one.plain()}" for kind, one in p.items())
     return f"""## What shared attention does (the paper's Figure 3)
 
@@ -206,7 +207,7 @@ def _sharing(found: Mapping[str, Any], p: Mapping[str, Estimate], self_replace: 
 {chr(10).join(lines)}
 
 "Both" is what the paper's text describes and the editors learn from: the cross-attention of words that both captions have, in a random
-part p of the steps, and self-attention in {self_replace:g} of all steps. Mean p of the pairs that passed the filter: {ps}."""
+part p of the steps, and self-attention in {SHARING["both"]["self_replace"]:g}{others} of the steps. Mean p of the pairs that passed the filter: {ps}."""
 
 
 def _scales(text: Curve, image: Curve, tuning: Mapping[str, Any], best: str) -> str:

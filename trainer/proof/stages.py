@@ -27,12 +27,13 @@ from .selection import best_keys, calibrate
 GENERATOR, BASE = "generator", "proof_base"
 FRACTIONS = {"tenth": 0.1, "hundredth": 0.01}
 SHARING: Mapping[str, Mapping[str, Any]] = {
-    "both": {"mode": "paper_text", "p_min": 0.1, "p_max": 0.9},
+    "both": {"mode": "paper_text", "self_replace": 0.9, "p_min": 0.1, "p_max": 0.9},
     "self-attention": {"mode": "published_code", "p_min": 0.1, "p_max": 0.9},
     "none": {"mode": "published_code", "p_min": 0.0, "p_max": 0.0},
 }
 """What the pictures of a pair share: the cross-attention of their common words in a random part p of the steps, and
-self-attention in the part `self_replace`, as the paper's text has it; self-attention in a random part; or nothing."""
+self-attention in nearly all (see `ProofConfig.self_replace_of`), as the paper's text has it; self-attention in a random part;
+or nothing."""
 JUDGED_EDITS = 500
 
 
@@ -140,7 +141,7 @@ def pairs_stage(run: Run, name: str, edits: Sequence[WorldEdit], *, sharing: str
         "num_samples": num_samples,
         "keep": num_samples,
         **SHARING[sharing],
-        "self_replace": config.self_replace,
+        "self_replace_of": config.self_replace_of if sharing == "both" else {},
         "guidance_min": config.guidance_min,
         "guidance_max": config.guidance_max,
         "width": config.size,
