@@ -41,7 +41,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "cpu64": {
         "size": 64,
         "autoencoder_minutes": 3.0,
-        "generator_minutes": 25.0,
+        "generator_minutes": 75.0,
+        "generator_batch_size": 32,
         "num_prompts": 2000,
         "num_samples": 2,
         "pair_workers": 2,

@@ -132,6 +132,7 @@ def pairs_stage(run: Run, name: str, edits: Sequence[WorldEdit], *, sharing: str
     triplets = triplets_path(run, name)
     if not triplets.exists():
         write_triplets(triplets, edits)
+    types = {one.edit_type for one in edits} if sharing == "both" else set()
     settings = {
         "triplets": str(triplets),
         "generator": BASE,
@@ -141,7 +142,7 @@ def pairs_stage(run: Run, name: str, edits: Sequence[WorldEdit], *, sharing: str
         "num_samples": num_samples,
         "keep": num_samples,
         **SHARING[sharing],
-        "self_replace_of": config.self_replace_of if sharing == "both" else {},
+        "self_replace_of": {name: share for name, share in config.self_replace_of.items() if name in types},
         "guidance_min": config.guidance_min,
         "guidance_max": config.guidance_max,
         "width": config.size,
