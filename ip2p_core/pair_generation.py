@@ -42,6 +42,9 @@ class PaperTextSettings:
         blend_words: words of the caption, and of the edited caption, outside whose places the original stays; both empty
             for no local blend.
         blend: how their attention becomes a mask.
+
+    Raises:
+        ConfigError: if a share in `self_replace_of` is out of range.
     """
 
     kind: EditKind = "refine"

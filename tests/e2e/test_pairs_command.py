@@ -81,6 +81,11 @@ def test_an_edit_type_may_share_less_self_attention(tmp_path, pair_models, capsy
     assert "there are colour, shape." in message
 
 
+def test_a_dataset_begun_before_edit_types_had_their_own_share_goes_on(config, tmp_path):
+    main(["pairs", str(config)])
+    assert "self_replace_of" not in PairStore(tmp_path / "pairs").manifest.config
+
+
 def check_kill(tmp_path, pair_models, kill_at):
     (tmp_path / "whole").mkdir()
     main(["pairs", str(make_config(tmp_path / "whole", pair_models))])
