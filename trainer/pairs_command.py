@@ -10,7 +10,6 @@ from pathlib import Path
 
 from ..ip2p_core.config_file import read_config
 from ..ip2p_core.errors import BadTriplet, ConfigError
-from ..ip2p_core.instruction_writer import classify_edit
 from ..ip2p_core.open_clip_adapter import count_tokens
 from ..ip2p_core.pair_generation import draw_samples
 from ..ip2p_core.pair_store import PairWriter, SaveLimits
@@ -30,6 +29,7 @@ from .pair_units import UnitMaker, load_model, load_safety, unsafe_prompts
 from .ray_jobs import do_jobs_on_ray
 from .run_record import write_run_record
 from .text_log import TextLog, say
+from .triplets.filters import edit_type_of
 
 LOG_SECONDS = 10.0
 MAX_TOKENS = 77
@@ -91,7 +91,7 @@ def _read(config: PairsConfig) -> list[Triplet]:
     content = read_triplets(config.triplets, config.malformed_lines)
     say(content.report())
     unique = deduplicate(content.triplets)
-    triplets = [replace(one, edit_type=one.edit_type or classify_edit(one.instruction)) for one in unique]
+    triplets = [replace(one, edit_type=edit_type_of(one)) for one in unique]
     usable = [one for one in triplets if max(map(count_tokens, (one.caption, one.edited_caption))) <= MAX_TOKENS]
     if len(usable) < len(triplets):
         say(f"{len(triplets) - len(usable)} triplets are left out: a caption has more than {MAX_TOKENS} tokens.")

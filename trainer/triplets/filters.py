@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from ...ip2p_core.instruction_writer import classify_edit, tags_of
 from ...ip2p_core.instruction_writer.prompts import is_identity
 from ...ip2p_core.open_clip_adapter import count_tokens
-from ...ip2p_core.triplet import normalise
+from ...ip2p_core.triplet import Triplet, normalise
 from .journal import Entry
 from .moderation import Moderator
 from .near_duplicates import NearDuplicates
@@ -123,6 +123,6 @@ class RunFilter:
         return quota if quota > 1 else quota * max(self.num_kept + 1, _FEWEST_FOR_SHARES)
 
 
-def edit_type_of(entry: Entry) -> str:
+def edit_type_of(entry: Entry | Triplet) -> str:
     """The kind of edit: as its writer says, or by the words of the instruction."""
     return entry.edit_type or classify_edit(entry.instruction)
