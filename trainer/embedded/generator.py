@@ -134,10 +134,12 @@ def train(run: Path, out: Path, plan: GeneratorPlan, start: Path | None = None) 
     vae, text_encoder = base.codec.vae, base.text.encoders[0].requires_grad_(True)
     scenes = prepare(partial(encode_modes, vae), plan)
     logger.info("encoded %d scenes", len(scenes.latents))
-    use_plain_attention(unet)
+    device = device_of(vae)
+    if device.type == "cpu":
+        use_plain_attention(unet)
     if plan.is_compiled:
         unet.compile(dynamic=False)
-    modules = GeneratorModules(unet, text_encoder).to(device_of(vae))
+    modules = GeneratorModules(unet, text_encoder).to(device)
     settings = LoopSettings(
         seed=plan.seed, minutes=plan.minutes, scaling_factor=base.scaling_factor, threads=plan.threads
     )

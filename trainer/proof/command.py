@@ -20,6 +20,7 @@ import torch
 from ..argument_parser import ArgumentParser
 from ..run_record import write_run_record
 from ..text_log import TextLog, say
+from .beside import begun_beside, text2live_beside, train_judge_beside
 from .bias import bias_stage, write_biased_pairs
 from .config import PRESETS, STUDIES, VARIANTS, ProofConfig, read_proof_config
 from .edits import training_edits
@@ -27,7 +28,7 @@ from .failures import failure_table, failure_trials, write_failure_pairs
 from .findings import sharing_stage
 from .photographs import photograph_stage
 from .report import write_report
-from .stages import Run, filter_stage, judge_stage, pairs_stage, self_attention_stage, unshared_stage
+from .stages import JUDGE, Run, filter_stage, judge_stage, pairs_stage, self_attention_stage, unshared_stage
 from .training import train_editors
 from .trials import Scales, ceiling_trials, text2live_stage, trial_stage, tune_stage
 from .world_models import autoencoder_stage, generator_stage
@@ -66,41 +67,49 @@ def run_all(run: Run) -> Path:
         The README of the report.
     """
     config, started = run.config, time.monotonic()
-    autoencoder = run.stage("autoencoder", partial(autoencoder_stage, run))
-    generator = run.stage("generator", partial(generator_stage, run, autoencoder["scaling_factor"]))
-    edits, samples = training_edits(config), config.num_samples
-    run.stage("pairs", lambda: pairs_stage(run, "shared", edits, sharing="both", num_samples=samples))
-    results: dict[str, Any] = {"autoencoder": autoencoder, "generator": generator}
-    results["filter"] = run.stage("filter", partial(filter_stage, run))
-    results["judge"] = run.stage("judge", partial(judge_stage, run))
-    run.stage("unshared", partial(unshared_stage, run, results["filter"]["kept"]))
-    if "self_attention" in config.variants:
-        run.stage("self_attention", partial(self_attention_stage, run))
-    results["sharing"] = run.stage("sharing", partial(sharing_stage, run))
-    if "failures" in config.studies:
-        write_failure_pairs(run)
-    if "bias" in config.studies:
-        write_biased_pairs(run)
-    train_editors(run)
-    results["tuning"] = run.stage("tuning", partial(tune_stage, run))
-    scales = Scales(results["tuning"]["text_scale"], results["tuning"]["image_scale"])
-    trials = []
-    for seed in config.seeds:
-        trials += trial_stage(run, seed, scales)  # what is on the disk is not edited again, and variants may be added
-    trials += ceiling_trials(run) + text2live_stage(run)
-    if "failures" in config.studies:
-        results["failures"] = failure_table(failure_trials(run, scales))
-    if "bias" in config.studies:
-        results["bias"] = run.stage("bias", partial(bias_stage, run, scales))
-    results["photographs"] = run.stage("photographs", partial(photograph_stage, run, scales))
-    hours = (time.monotonic() - started) / 3600
+    with begun_beside(config) as wait_for:
+        autoencoder = run.stage("autoencoder", partial(autoencoder_stage, run))
+        generator = run.stage("generator", partial(generator_stage, run, autoencoder["scaling_factor"]))
+        edits, samples = training_edits(config), config.num_samples
+        run.stage("pairs", lambda: pairs_stage(run, "shared", edits, sharing="both", num_samples=samples))
+        results: dict[str, Any] = {"autoencoder": autoencoder, "generator": generator}
+        results["filter"] = run.stage("filter", partial(filter_stage, run))
+        run.stage("unshared", partial(unshared_stage, run, results["filter"]["kept"]))
+        if "self_attention" in config.variants:
+            run.stage("self_attention", partial(self_attention_stage, run))
+        if "failures" in config.studies:
+            write_failure_pairs(run)
+        if "bias" in config.studies:
+            write_biased_pairs(run)
+        wait_for(train_judge_beside)
+        results["judge"] = run.stage(JUDGE, partial(judge_stage, run))
+        results["sharing"] = run.stage("sharing", partial(sharing_stage, run))
+        train_editors(run)
+        results["tuning"] = run.stage("tuning", partial(tune_stage, run))
+        scales = Scales(results["tuning"]["text_scale"], results["tuning"]["image_scale"])
+        trials = []
+        for seed in config.seeds:
+            # what is on the disk is not edited again, and variants may be added
+            trials += trial_stage(run, seed, scales)
+        wait_for(text2live_beside)
+        trials += ceiling_trials(run) + text2live_stage(run)
+        if "failures" in config.studies:
+            results["failures"] = failure_table(failure_trials(run, scales))
+        if "bias" in config.studies:
+            results["bias"] = run.stage("bias", partial(bias_stage, run, scales))
+        results["photographs"] = run.stage("photographs", partial(photograph_stage, run, scales))
+        hours = (time.monotonic() - started) / 3600
     return write_report(run, results, trials, hardware(hours))
 
 
 def hardware(hours: float) -> str:
     """Say what it ran on and for how long."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} processor cores"
-    return f"it ran on {device} ({platform.machine()}), its last call for {hours:.1f} hours"
+    return f"it ran on {device} ({platform.machine()}), its last call for {_length(hours)}"
+
+
+def _length(hours: float) -> str:
+    return f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"
 
 
 def _plan(config: ProofConfig) -> str:

@@ -25,6 +25,7 @@ from .edits import training_edits, write_rendered_pairs, write_triplets
 from .selection import best_keys, calibrate
 
 GENERATOR, BASE = "generator", "proof_base"
+JUDGE = "judge"
 FRACTIONS = {"tenth": 0.1, "hundredth": 0.01}
 SHARING: Mapping[str, Mapping[str, Any]] = {
     "both": {"mode": "paper_text", "self_replace": 0.9, "p_min": 0.1, "p_max": 0.9},

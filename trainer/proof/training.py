@@ -7,7 +7,6 @@ one after the other with two.
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ from ..diffusers_adapter import new_modules
 from .biased_edits import balanced_edits, biased_edits
 from .config import STUDIES, ProofConfig
 from .edits import spatial_training_edits, training_edits, write_wordings
+from .processes import exit_when_told
 from .stages import BASE, Run, dataset
 
 RANDOM = "proof_random"
@@ -122,15 +122,14 @@ def _start(run: Run, one: Trained, settings: dict[str, Any]) -> subprocess.Popen
 @contextmanager
 def _ended_with_this_process(running: dict[Trained, subprocess.Popen[bytes]]) -> Iterator[None]:
     """End the trainings when this process is told to end, so that none is left behind; they write their checkpoints."""
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-        for process in running.values():
-            process.terminate()
-        for process in running.values():
-            process.wait()
+    with exit_when_told():
+        try:
+            yield
+        finally:
+            for process in running.values():
+                process.terminate()
+            for process in running.values():
+                process.wait()
 
 
 def _require_finished(run: Run, one: Trained, process: subprocess.Popen[bytes]) -> None:

@@ -155,14 +155,23 @@ def ceiling_trials(run: Run) -> list[Trial]:
 
 def text2live_stage(run: Run) -> list[Trial]:
     """Edit a few of the test renders by Text2LIVE, which takes half a minute for each."""
-    config = run.config
-    named = held_out_edits(config, TESTING, config.num_tests)[: config.num_text2live]
+    output = edit_by_text2live(run)
+    return trials_of(run, output, _text2live_tests(run), run.config.seeds[0]) if output else []
+
+
+def edit_by_text2live(run: Run) -> Path | None:
+    """Edit them; the run folder of the evaluation, or None where the settings ask for no edits."""
+    config, named = run.config, _text2live_tests(run)
     if not named:
-        return []
+        return None
     system = {"name": TEXT2LIVE, "kind": "text2live"} | (
         {"steps": [config.text2live_steps]} if config.text2live_steps else {}
     )
-    return _evaluate(run, "text2live", named, [system], seed=config.seeds[0], shown=6)
+    return edit_all(run, "text2live", named, [system], seed=config.seeds[0], shown=6)
+
+
+def _text2live_tests(run: Run) -> list[Named]:
+    return held_out_edits(run.config, TESTING, run.config.num_tests)[: run.config.num_text2live]
 
 
 def _evaluate(
@@ -226,7 +235,7 @@ def run_evaluation(
         "models": str(run.models),
         "systems": list(systems),
         "seeds": [seed * 1_000_000],
-        "batch_size": BATCH,
+        "batch_size": max(BATCH, run.config.pair_batch_size),
         "shown": shown,
     }
     run.command(evaluate_command.main, f"evaluate_{name}", settings)

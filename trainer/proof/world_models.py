@@ -89,7 +89,8 @@ def generator_stage(run: Run, scaling_factor: float) -> dict[str, Any]:
         base="embedded generator",
     )
     unet = known.unet.requires_grad_(True).train()
-    use_plain_attention(unet)
+    if device.type == "cpu":
+        use_plain_attention(unet)
     if config.compile:
         unet.compile(dynamic=False)
     modules = GeneratorModules(unet, known.text.encoders[0].requires_grad_(True)).to(device)
