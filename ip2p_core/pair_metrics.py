@@ -101,12 +101,12 @@ class PairMetrics:
             self._similarities(
                 self.scorer, self.embed(originals) if features is None else features, editeds, contexts, scores
             )
-        for number, context in enumerate(contexts):
-            pair = originals[number : number + 1], editeds[number : number + 1]
-            if context.mask is not None:
-                scores[number] |= self._parts(*pair, context.mask, context.edited_caption)
-            if context.target is not None:
-                scores[number] |= self._against(context.target, editeds[number])
+        masked = [row for row, one in enumerate(contexts) if one.mask is not None]
+        if masked:
+            masks = torch.stack([one.mask for one in contexts if one.mask is not None]).to(editeds)
+            self._parts(originals[masked], editeds[masked], masks, *_of(masked, contexts, scores))
+        for rows in _by_target_size(contexts):
+            self._against(editeds[rows], *_of(rows, contexts, scores))
         return scores
 
     def embed(self, images: Tensor) -> Tensor:
@@ -130,30 +130,39 @@ class PairMetrics:
             columns["lpips"] = self.lpips(before, after)
         return columns
 
-    def _parts(self, before: Tensor, after: Tensor, mask: Tensor, edited_caption: str) -> Scores:
-        """One pair, outside and inside its mask; nothing of a part that is empty."""
-        scores: Scores = {}
-        for suffix, part in ((OUTSIDE, 1 - mask[None]), (INSIDE, mask[None])):
-            if not bool(part.any()):
+    def _parts(
+        self,
+        before: Tensor,
+        after: Tensor,
+        masks: Tensor,
+        contexts: Sequence[EditContext],
+        scores: Sequence[Scores],
+    ) -> None:
+        """Outside and inside masks [B, H, W]; nothing of a part that is empty."""
+        for suffix, parts in ((OUTSIDE, 1 - masks), (INSIDE, masks)):
+            rows = [row for row, part in enumerate(parts) if bool(part.any())]
+            if not rows:
                 continue
-            squares = l2(before, after, part, self.masking)
-            found = {"l1": l1(before, after, part, self.masking), "l2": squares, "psnr": psnr_of(squares)}
-            found |= self._perceived(before * part[..., None], after * part[..., None])
-            scores |= {name + suffix: float(value) for name, value in found.items()}
-        if self.scorer is not None and edited_caption and bool(mask.any()):
-            seen = (after * 255 * mask[..., None]).floor() / 255  # as PIE-Bench's program cuts it out
-            text = self.scorer.embed_texts([edited_caption]).cpu()
-            scores["caption_1" + INSIDE] = float(self.embed(seen)[0] @ text[0])
-        return scores
+            part, pair = parts[rows], (before[rows], after[rows])
+            squares = l2(*pair, part, self.masking)
+            found = {"l1": l1(*pair, part, self.masking), "l2": squares, "psnr": psnr_of(squares)}
+            found |= self._perceived(pair[0] * part[..., None], pair[1] * part[..., None])
+            _fill([scores[row] for row in rows], {name + suffix: values for name, values in found.items()})
+        told = [row for row, one in enumerate(contexts) if one.edited_caption and bool(masks[row].any())]
+        if self.scorer is not None and told:
+            seen = (after[told] * 255 * masks[told][..., None]).floor() / 255  # as PIE-Bench's program cuts it out
+            texts = self.scorer.embed_texts([contexts[row].edited_caption for row in told]).cpu()
+            _fill([scores[row] for row in told], {"caption_1" + INSIDE: (self.embed(seen) * texts).sum(1)})
 
-    def _against(self, target: Tensor, after: Tensor) -> Scores:
-        """One edited picture and the right result."""
-        target, edited = target[None], _resized(after, target.shape[1], target.shape[0])[None]
-        scores = {TARGET + name: float(value) for name, value in self._distances(target, edited).items()}
+    def _against(self, after: Tensor, contexts: Sequence[EditContext], scores: Sequence[Scores]) -> None:
+        """Edited pictures, and right results of one size."""
+        targets = torch.stack([one.target for one in contexts if one.target is not None]).to(after)
+        height, width = targets.shape[1:3]
+        edited = torch.stack([_resized(one, width, height) for one in after])
+        columns = self._distances(targets, edited)
         if self.scorer is not None:
-            features = self.embed(torch.cat([target, edited]))
-            scores[TARGET + "image"] = float(features[0] @ features[1])
-        return scores
+            columns["image"] = (self.embed(targets) * self.embed(edited)).sum(1)
+        _fill(scores, {TARGET + name: values for name, values in columns.items()})
 
     def _similarities(
         self,
@@ -175,6 +184,22 @@ class PairMetrics:
             rows, score_pairs(PairFeatures(before[rows], after[rows], captions, edited_captions)), strict=True
         ):
             scores[row] |= found._asdict()
+
+
+def _of(
+    rows: Sequence[int], contexts: Sequence[EditContext], scores: Sequence[Scores]
+) -> tuple[list[EditContext], list[Scores]]:
+    """The contexts and the scores of some rows."""
+    return [contexts[row] for row in rows], [scores[row] for row in rows]
+
+
+def _by_target_size(contexts: Sequence[EditContext]) -> list[list[int]]:
+    """Rows that have targets, those of one size together."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for row, one in enumerate(contexts):
+        if one.target is not None:
+            groups.setdefault(tuple(one.target.shape), []).append(row)
+    return list(groups.values())
 
 
 def _fill(scores: Sequence[Scores], columns: Columns) -> None:

@@ -18,19 +18,21 @@ from .trials import edit_by_text2live
 
 def train_judge_beside(config: ProofConfig) -> None:
     """Do the stage of the judge."""
-    run = _few_threaded(config)
+    leave_cores()
+    run = Run(config, say)
     run.stage(JUDGE, lambda: judge_stage(run))
 
 
 def text2live_beside(config: ProofConfig) -> None:
     """Edit by Text2LIVE; the pictures stay in the run folder."""
-    edit_by_text2live(_few_threaded(config))
+    leave_cores()
+    edit_by_text2live(Run(config, say))
 
 
-def _few_threaded(config: ProofConfig) -> Run:
-    """The run; this process leaves most processor cores to those that keep the GPU busy."""
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // 4))
-    return Run(config, say)
+def leave_cores() -> None:
+    """Leave most processor cores to the processes beside this one, if there is a GPU: few threads wait less for each other."""
+    if choose_device("auto").type != "cpu":
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // 4))
 
 
 def begun_beside(config: ProofConfig) -> AbstractContextManager[Callable[[Work], None]]:

@@ -20,7 +20,7 @@ import torch
 from ..argument_parser import ArgumentParser
 from ..run_record import write_run_record
 from ..text_log import TextLog, say
-from .beside import begun_beside, text2live_beside, train_judge_beside
+from .beside import begun_beside, leave_cores, text2live_beside, train_judge_beside
 from .bias import bias_stage, write_biased_pairs
 from .config import PRESETS, STUDIES, VARIANTS, ProofConfig, read_proof_config
 from .edits import training_edits
@@ -67,6 +67,7 @@ def run_all(run: Run) -> Path:
         The README of the report.
     """
     config, started = run.config, time.monotonic()
+    leave_cores()
     with begun_beside(config) as wait_for:
         autoencoder = run.stage("autoencoder", partial(autoencoder_stage, run))
         generator = run.stage("generator", partial(generator_stage, run, autoencoder["scaling_factor"]))
