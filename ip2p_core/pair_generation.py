@@ -44,7 +44,7 @@ class PaperTextSettings:
         blend: how their attention becomes a mask.
 
     Raises:
-        ConfigError: if a share in `self_replace_of` is out of range.
+        ConfigError: naming every share that is out of range.
     """
 
     kind: EditKind = "refine"
@@ -57,9 +57,9 @@ class PaperTextSettings:
     blend: LocalBlendSettings = field(default_factory=LocalBlendSettings)
 
     def __post_init__(self) -> None:
-        wrong = {name: value for name, value in self.self_replace_of if not 0.0 <= value <= 1.0}
-        if wrong:
-            raise ConfigError(f"self_replace_of has {wrong}; each is a part of the steps, from 0 to 1.")
+        shares = {"self_replace": self.self_replace} | {f"self_replace_of {k}": one for k, one in self.self_replace_of}
+        if wrong := [f"{name} is {share:g}; it needs 0 to 1." for name, share in shares.items() if not 0 <= share <= 1]:
+            raise ConfigError(*wrong)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -157,7 +157,7 @@ def test_a_dry_run_says_what_it_would_do_and_writes_nothing(config, tmp_path, ca
         ({"generator": "editor_a"}, ["8 input channels; that is an editor"]),
         ({"generator": "../generator_a"}, ["points outside the model folder"]),
         ({"sampler": "magic"}, ["'magic' is unknown"]),
-        ({"self_replace_of": {"replace": 1.5}, "keep": 0}, ["self_replace_of has {'replace': 1.5}", "keep is 0"]),
+        ({"self_replace_of": {"replace": 1.5}, "keep": 0}, ["self_replace_of replace is 1.5", "keep is 0"]),
         ({"image_threshold": 3}, ["threshold is 3"]),
         ({"reject_at": 0.5, "sampler": "dpmpp_2m"}, ["reject_at needs the sampler euler"]),
     ],

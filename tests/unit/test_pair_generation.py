@@ -119,8 +119,11 @@ def test_triplets_of_an_edit_type_have_their_own_share_of_self_attention():
 
 
 def test_a_share_of_self_attention_beyond_all_steps_is_refused():
-    with pytest.raises(ConfigError, match=r"self_replace_of has \{'replace': 1.5\}"):
-        PaperTextSettings(self_replace_of=(("replace", 1.5), ("colour", 0.5)))
+    with pytest.raises(
+        ConfigError, match=r"(?s)self_replace is -0.1; it needs 0 to 1.*self_replace_of replace is 1.5"
+    ) as raised:
+        PaperTextSettings(self_replace=-0.1, self_replace_of=(("replace", 1.5), ("colour", 0.5)))
+    assert "colour" not in str(raised.value)
 
 
 def test_all_wrong_settings_are_named_at_once():

@@ -7,9 +7,9 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from ...ip2p_core.instruction_writer import classify_edit, tags_of
+from ...ip2p_core.instruction_writer import tags_of
 from ...ip2p_core.triplet import Triplet, describe_malformed, normalise, read_triplets
-from .filters import Limits, find_own_fault
+from .filters import Limits, edit_type_of, find_own_fault
 from .near_duplicates import NearDuplicates
 
 STARTER = Path(__file__).parent / "starter" / "triplets.jsonl"
@@ -64,7 +64,7 @@ def check_file(path: Path) -> int:
     """
     content = read_triplets(path)
     findings = find_faults(content.triplets)
-    kinds = Counter(classify_edit(one.instruction) for one in content.triplets)
+    kinds = Counter(edit_type_of(one) for one in content.triplets)
     lines = [
         f"{len(content.triplets)} triplets: {', '.join(f'{count} {kind}' for kind, count in kinds.most_common())}."
     ]
