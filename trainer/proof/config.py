@@ -51,9 +51,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "train_steps": 6000,
         "precision": "bf16",
         "compile": True,
-        "variants": ["main", "unfiltered", "unshared", "scratch", "rendered"],
+        "variants": ["main", "unfiltered", "unshared", "scratch", "tenth", "hundredth", "rendered"],
         "sweep_seeds": 1,
-        "studies": [],
         "num_text2live": 6,
     },
     "gpu": {

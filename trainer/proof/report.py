@@ -22,7 +22,8 @@ from .figures import draw_scales, draw_sharing, draw_tradeoff_plot, draw_variant
 from .findings import Curve, Estimate, accepted_p, accuracy_table, curve_of, shape_table
 from .photographs import GRID, PHOTOGRAPHS, photograph_section
 from .stages import SHARING, Run
-from .trials import CEILING, IMAGE_SWEEP, SDEDIT, TEXT2LIVE, TEXT_SWEEP, Trial
+from .tradeoff import EDITOR, tradeoff_section, tradeoffs
+from .trials import CEILING, TEXT_SWEEP, Trial
 
 README, TABLES = "README.md", "tables.json"
 WORDS = {
@@ -33,7 +34,6 @@ SATURATED = {"text": 3.0, "image": 2.0}
 """Scales above which edits are grainy rather than stronger."""
 BARS = ("attribute edits done", "all else kept in these", "all else kept in all edits", "done and kept")
 DISTANCE, SIMILARITIES = "L1 to the exact target", ("directional similarity", "image similarity")
-EDITOR = "editor, image scale swept"
 
 
 def write_report(run: Run, results: Mapping[str, Any], trials: Sequence[Trial], hardware: str) -> Path:
@@ -51,12 +51,12 @@ def write_report(run: Run, results: Mapping[str, Any], trials: Sequence[Trial], 
     config, folder = run.config, run.config.report_folder
     table = accuracy_table(trials, [*config.variants, CEILING])
     shapes = shape_table(trials, [name for name in (config.best, "rendered", CEILING) if name in table])
-    text, curves = curve_of(trials, TEXT_SWEEP, "text_scale"), _tradeoffs(trials)
+    text, curves = curve_of(trials, TEXT_SWEEP, "text_scale"), tradeoffs(trials)
     image = curves[EDITOR]
     draw_sharing(run, folder / "sharing.png")
     draw_scales(text, image, folder / "scales.png")
     draw_tradeoff_plot(curves, folder / "tradeoff.png")
-    attribute = _tradeoffs([one for one in trials if one.kind in ATTRIBUTE_EDITS])
+    attribute = tradeoffs([one for one in trials if one.kind in ATTRIBUTE_EDITS])
     draw_tradeoff_plot(attribute, folder / "tradeoff_attributes.png")
     draw_variants(table, BARS, folder / "variants.png")
     sections = _studies(results, folder)
@@ -68,7 +68,7 @@ def write_report(run: Run, results: Mapping[str, Any], trials: Sequence[Trial], 
         _shapes(shapes),
         _sharing(results["sharing"], p, config.self_replace_of),
         _scales(text, image, results["tuning"], config.best),
-        _tradeoff(curves),
+        tradeoff_section(curves),
         _data(table),
         *sections,
         photograph_section(results["photographs"]),
@@ -93,18 +93,6 @@ def write_report(run: Run, results: Mapping[str, Any], trials: Sequence[Trial], 
     write_text_durably(folder / TABLES, json.dumps(_plain(content), indent=1))
     write_text_durably(folder / README, "\n\n".join(parts) + "\n")
     return folder / README
-
-
-def _tradeoffs(trials: Sequence[Trial]) -> dict[str, Curve]:
-    """What every system trades as its own setting is swept, by the name in the plot."""
-    settings = {IMAGE_SWEEP: "image_scale", SDEDIT: "strength", TEXT2LIVE: ""}
-    names = {IMAGE_SWEEP: EDITOR, SDEDIT: "SDEdit, strength swept"}
-    there = {one.system for one in trials}
-    return {
-        names.get(system, system): curve_of(trials, system, field)
-        for system, field in settings.items()
-        if system in there
-    }
 
 
 def _studies(results: Mapping[str, Any], folder: Path) -> list[str]:
@@ -221,26 +209,6 @@ The editor is the one called `{best}` above. Rank correlation of the text scale 
 {text.rho("done", SATURATED["text"]):.2f}. Of the image scale with the share in which everything else is kept: {image.rho("kept"):.2f}, up to {SATURATED["image"]:g}:
 {image.rho("kept", SATURATED["image"]):.2f}; with CLIP image similarity: {image.rho("image"):.2f}. The scales of all other figures, text
 {tuning["text_scale"]:g} and image {tuning["image_scale"]:g}, were chosen on other renders."""
-
-
-def _tradeoff(curves: Mapping[str, Curve]) -> str:
-    editor = curves[EDITOR]
-    alone = curves.get("Text2LIVE")
-    few = (
-        ""
-        if alone is None
-        else f" Text2LIVE optimises for each picture, and edits only {alone.image[0].number} of them."
-    )
-    falls = sum(b.value < a.value for a, b in zip(editor.image, editor.image[1:], strict=False))
-    return f"""## Against SDEdit and Text2LIVE (Figure 8)
-
-![Trade-off](tradeoff.png)
-
-The same of edits of attributes alone:
-
-![Trade-off of edits of attributes](tradeoff_attributes.png)
-
-Over the {len(editor.scales)} image scales image similarity falls {falls} times from one to the next.{few}"""
 
 
 def _data(table: Mapping[str, Mapping[str, Estimate]]) -> str:
