@@ -217,11 +217,7 @@ def _data(table: Mapping[str, Mapping[str, Estimate]]) -> str:
 
 
 def _limits(config: ProofConfig) -> str:
-    missing = (
-        ""
-        if config.max_objects > 1
-        else " Counting and swapping need two objects, for which such pictures have no room."
-    )
+    missing = "" if config.max_objects > 1 else " Counting and swapping need two objects (`max_objects`)."
     return f"""## What this does not show
 
 The world is small: {_objects(config)}, pictures of {config.size} pixels, a generator that draws nothing else. CLIP is the embedded one
