@@ -67,7 +67,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "self_replace_of": {"replace": 0.5},
         "study_prompts": 1000,
         "study_steps": 1300,
-        "judge_seconds": 300.0,
+        "judge_seconds": 420.0,
         "train_steps": 2000,
         "batch_size": 32,
         "learning_rate": 1.2e-3,
