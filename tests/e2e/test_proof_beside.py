@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from ip2p.ip2p_core.errors import Ip2pError
 from ip2p.trainer.proof.beside import text2live_beside, train_judge_beside
 from ip2p.trainer.proof.config import read_proof_config
 from ip2p.trainer.proof.processes import begun
-from ip2p.trainer.proof.stages import JUDGE, Run, judge_path
+from ip2p.trainer.proof.stages import JUDGE, Run, judge_path, judge_stage
 from ip2p.trainer.proof.trials import text2live_stage
 
 LONG = """
@@ -44,7 +45,9 @@ def test_stages_begun_beside_others_leave_what_the_chain_goes_on_with(tmp_path):
         pictures = list((tmp_path / "evaluations" / "text2live" / "pictures").rglob("*.png"))
     assert len(pictures) == run.config.num_text2live == 1
     before = {path: path.stat().st_mtime_ns for path in [judge_path(run), *pictures]}
-    assert run.stage(JUDGE, lambda: pytest.fail("the judge was trained twice"))["number"] >= 0
+    found = run.stage(JUDGE, lambda: pytest.fail("the judge was trained twice"))
+    assert found["number"] >= 0
+    assert found == json.loads((tmp_path / "stages" / "judge.json").read_text(encoding="utf-8"))
     assert [one.system for one in text2live_stage(run)] == ["Text2LIVE"]
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
@@ -54,7 +57,9 @@ def test_whoever_waits_for_a_work_that_failed_goes_on_and_may_do_it_again(tmp_pa
         wait_for(fails)
         wait_for(train_judge_beside)  # never begun
     run = Run(config_of(tmp_path), print)
-    assert run.stage("again", lambda: 7) == 7
+    assert not run.is_done(JUDGE)
+    assert run.stage(JUDGE, lambda: judge_stage(run))["number"] >= 0
+    assert judge_path(run).exists()
 
 
 def test_works_end_with_the_command_that_began_them(tmp_path):

@@ -31,11 +31,14 @@ def text2live_beside(config: ProofConfig) -> None:
 
 def leave_cores() -> None:
     """Leave most processor cores to the processes beside this one, if there is a GPU: few threads wait less for each other."""
-    if choose_device("auto").type != "cpu":
+    if _has_gpu():
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // 4))
 
 
 def begun_beside(config: ProofConfig) -> AbstractContextManager[Callable[[Work], None]]:
     """Begin both if there is a GPU; see `begun`. If one fails, the stage is done again where it is needed, and tells why."""
-    has_gpu = choose_device("auto").type != "cpu"
-    return begun([train_judge_beside, text2live_beside] if has_gpu else [], config)
+    return begun([train_judge_beside, text2live_beside] if _has_gpu() else [], config)
+
+
+def _has_gpu() -> bool:
+    return choose_device("auto").type != "cpu"
