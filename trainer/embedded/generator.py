@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ...ip2p_core.checkpoint import ModelConfig, embedded_model_path, write_checkpoint
-from ..diffusers_adapter import load_editor, load_generator, new_modules, use_plain_attention
+from ..diffusers_adapter import choose_attention, load_editor, load_generator, new_modules
 from ..shape_world.captioned_edits import CAPTIONS
 from ..shape_world.render import render
 from ..shape_world.scene import BACKGROUNDS, Scene, random_scene
@@ -135,8 +135,7 @@ def train(run: Path, out: Path, plan: GeneratorPlan, start: Path | None = None) 
     scenes = prepare(partial(encode_modes, vae), plan)
     logger.info("encoded %d scenes", len(scenes.latents))
     device = device_of(vae)
-    if device.type == "cpu":
-        use_plain_attention(unet)
+    choose_attention(unet, device)
     if plan.is_compiled:
         unet.compile(dynamic=False)
     modules = GeneratorModules(unet, text_encoder).to(device)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ...ip2p_core.checkpoint import ModelConfig, embedded_model_path, read_checkpoint, write_checkpoint
-from ..diffusers_adapter import choose_device, load_generator, use_plain_attention
+from ..diffusers_adapter import choose_attention, choose_device, load_generator
 from ..embedded.autoencoder import AutoencoderSettings, loss_of, train_autoencoder
 from ..embedded.command import averaged, encode_modes
 from ..embedded.generator import SceneLatents, encode_scenes, scene_batch
@@ -89,8 +89,7 @@ def generator_stage(run: Run, scaling_factor: float) -> dict[str, Any]:
         base="embedded generator",
     )
     unet = known.unet.requires_grad_(True).train()
-    if device.type == "cpu":
-        use_plain_attention(unet)
+    choose_attention(unet, device)
     if config.compile:
         unet.compile(dynamic=False)
     modules = GeneratorModules(unet, known.text.encoders[0].requires_grad_(True)).to(device)
