@@ -47,6 +47,7 @@ def test_the_whole_chain_runs_resumes_and_writes_its_report(finished):
         "grid",
         "failures",
         "bias",
+        "errors",
         "photographs",
     ):
         assert f"({name}.png)" in text

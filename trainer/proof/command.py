@@ -28,6 +28,7 @@ from .failures import failure_table, failure_trials, write_failure_pairs
 from .findings import sharing_stage
 from .photographs import photograph_stage
 from .report import write_report
+from .spoiled import error_curves, error_table, error_trials, spoiled_stage
 from .stages import JUDGE, Run, filter_stage, judge_stage, pairs_stage, self_attention_stage, unshared_stage
 from .training import train_editors
 from .trials import Scales, ceiling_trials, text2live_stage, trial_stage, tune_stage
@@ -82,6 +83,8 @@ def run_all(run: Run) -> Path:
             write_failure_pairs(run)
         if "bias" in config.studies:
             write_biased_pairs(run)
+        if "errors" in config.studies:
+            results["spoiled"] = run.stage("spoiled", partial(spoiled_stage, run))
         wait_for(train_judge_beside)
         results["judge"] = run.stage(JUDGE, partial(judge_stage, run))
         results["sharing"] = run.stage("sharing", partial(sharing_stage, run))
@@ -98,6 +101,9 @@ def run_all(run: Run) -> Path:
             results["failures"] = failure_table(failure_trials(run, scales))
         if "bias" in config.studies:
             results["bias"] = run.stage("bias", partial(bias_stage, run, scales))
+        if "errors" in config.studies:
+            judged = error_trials(run, scales)
+            results["errors"] = error_table(judged, scales.text), error_curves(judged)
         results["photographs"] = run.stage("photographs", partial(photograph_stage, run, scales))
         hours = (time.monotonic() - started) / 3600
     return write_report(run, results, trials, hardware(hours))

@@ -34,8 +34,9 @@ VARIANTS = {
 STUDIES = {
     "failures": ("spatial", "spatial_rendered"),
     "bias": ("planted", "balanced"),
+    "errors": ("spoiled", "screened"),
 }
-"""Further studies, each with its editors: of what the method cannot do, and of what it takes over from its data."""
+"""Further studies, each with its editors: of what the method cannot do, of what it takes over, and of what the filter keeps out."""
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "cpu": {},
     "cpu64": {
@@ -99,7 +100,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "num_text2live": 1,
         "text2live_steps": 2,
         "variants": ["main", "self_attention", "scratch", "rendered", "longer"],
-        "studies": ["failures", "bias"],
+        "studies": ["failures", "bias", "errors"],
     },
 }
 """What differs from the defaults, which are those of "cpu"."""

@@ -21,6 +21,7 @@ from .failures import failure_section
 from .figures import draw_scales, draw_sharing, draw_tradeoff_plot, draw_variants
 from .findings import Curve, Estimate, accepted_p, accuracy_table, curve_of, shape_table
 from .photographs import GRID, PHOTOGRAPHS, photograph_section
+from .spoiled import error_section
 from .stages import SHARING, Run
 from .tradeoff import EDITOR, tradeoff_section, tradeoffs
 from .trials import CEILING, TEXT_SWEEP, Trial
@@ -84,6 +85,8 @@ def write_report(run: Run, results: Mapping[str, Any], trials: Sequence[Trial], 
         "all else kept by shape": shapes,
         "failures": results.get("failures"),
         "bias": results.get("bias"),
+        "wrong pairs": results.get("spoiled"),
+        "errors": results.get("errors"),
         "photographs": results["photographs"],
         "curves": {"text": text, "image": image, **curves},
         "curves of attribute edits": attribute,
@@ -98,6 +101,10 @@ def write_report(run: Run, results: Mapping[str, Any], trials: Sequence[Trial], 
 def _studies(results: Mapping[str, Any], folder: Path) -> list[str]:
     """Draw and describe the further studies that were made."""
     sections = []
+    if "errors" in results:
+        table, curves = results["errors"]
+        draw_tradeoff_plot(curves, folder / "errors.png")
+        sections.append(error_section(results["spoiled"], table, curves))
     if "failures" in results:
         table = results["failures"]
         columns = list(next(iter(table.values())))

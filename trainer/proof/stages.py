@@ -180,7 +180,7 @@ def filter_stage(run: Run) -> dict[str, Any]:
     thresholds = calibrate(shared, config.survival)
     best = best_keys(shared, thresholds, config.keep)
     prompts = sorted({key[0] for key in best})
-    subsets = {"main": best, "unfiltered": _random_keys(shared, len(best), config.seed)}
+    subsets = {"main": best, "unfiltered": random_keys([one.key for one in shared], len(best), config.seed)}
     for name, share in FRACTIONS.items():
         chosen = set(random.Random(f"{name}/{config.seed}").sample(prompts, max(2, round(share * len(prompts)))))
         subsets[name] = [key for key in best if key[0] in chosen]
@@ -228,8 +228,8 @@ def filter_pairs(run: Run, name: str, source: str) -> dict[str, int]:
     return {"pairs": len(records), "pairs_left": len(keys)}
 
 
-def _random_keys(records: Sequence[Any], number: int, seed: int) -> list[tuple[str, int]]:
-    keys = [one.key for one in records]
+def random_keys(keys: Sequence[tuple[str, int]], number: int, seed: int) -> list[tuple[str, int]]:
+    """Choose pairs at random, as the editor without the filter learns from them."""
     return random.Random(f"unfiltered/{seed}").sample(keys, min(number, len(keys)))
 
 
