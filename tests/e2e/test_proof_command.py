@@ -57,7 +57,12 @@ def test_the_whole_chain_runs_resumes_and_writes_its_report(finished):
     assert json.loads((folder / "configs" / "pairs_shared.json").read_text(encoding="utf-8"))["self_replace_of"] == {
         "replace": 0.7
     }
+    assert "| trained | move laid out |" in text
     tables = json.loads((report / "tables.json").read_text(encoding="utf-8"))
+    assert tables["failures"]["laid_out"]["spatial"]["move"]["number"] == 3
+    pairs = tables["wrong pairs"]
+    assert pairs["wrong"] == round(pairs["pairs"] / 3)
+    assert 0 < pairs["wrong_left"] < pairs["left"] < pairs["pairs"]
     assert set(tables["variants"]) == {"main", "self_attention", "scratch", "rendered", "longer", "autoencoder"}
     assert tables["variants"]["main"]["done and kept"]["number"] == 9
     assert tables["variants"]["main"]["all else kept in these"]["number"] == 6

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
+import torch
 
 from ip2p.ip2p_core.errors import ConfigError
 from ip2p.trainer.proof.bias import audit, bias_section
@@ -19,8 +20,10 @@ from ip2p.trainer.proof.biased_edits import (
     new_shape,
 )
 from ip2p.trainer.proof.config import ProofConfig
-from ip2p.trainer.proof.edits import captions_of, spatial_training_edits
+from ip2p.trainer.proof.edits import captions_of, held_out_edits, spatial_training_edits, write_picture
+from ip2p.trainer.proof.failures import Failures, failure_section, layout_table
 from ip2p.trainer.proof.findings import Estimate
+from ip2p.trainer.shape_world.render import render
 from ip2p.trainer.shape_world.scene import PALETTE
 
 CONFIG = ProofConfig(output="-", study_prompts=240, num_tests=20)
@@ -102,6 +105,36 @@ def test_the_section_names_the_find_and_has_a_line_for_each():
     text = bias_section({"the pairs": {**one, "first": [("heart", "red", share)]}, "planted": {**one, "first": []}})
     assert "| red heart, 90.0 % (80.0 to 100.0) |" in text
     assert "| trained on these pairs |" in text
+
+
+def test_the_section_of_failures_tells_what_the_judge_sees_and_what_is_in_its_place():
+    share = {"move": Estimate(0.1, 0.0, 0.2, 40)}
+    moved = {"move": Estimate(0.8, 0.7, 0.9, 40)}
+    text = failure_section(
+        Failures({"spatial": share, "spatial_rendered": share}, {"spatial": share, "spatial_rendered": moved})
+    )
+    assert "| trained | move done |" in text
+    assert text.endswith(
+        "| trained | move laid out |\n|---|---|\n| on generated pairs | 10.0 % (0.0 to 20.0) |\n"
+        "| on exact renders | 80.0 % (70.0 to 90.0) |"
+    )
+
+
+def test_edits_are_looked_at_for_what_is_in_its_place(tmp_path):
+    config = ProofConfig(output="-", max_objects=2, size=64)
+    named = held_out_edits(config, "layout-test", 12, ("move", "swap", "count", "recolour"))
+    rows = [("right", one.name, render(one.edit.after, 64)) for one in named]
+    rows += [("nothing", one.name, render(one.edit.before, 64)) for one in named]
+    lines = ["system,example,picture"]
+    for place, (system, name, picture) in enumerate(rows):
+        write_picture(tmp_path / f"{place}.png", torch.from_numpy(picture))
+        lines.append(f"{system},{name}-0,{place}.png")
+    (tmp_path / "rows.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    table = layout_table(tmp_path, named)
+    assert set(table["right"]) == {"move", "swap", "count"}
+    assert {one.value for one in table["right"].values()} == {1.0}
+    assert {one.value for one in table["nothing"].values()} == {0.0}
+    assert all(one.number >= 10 for one in table["right"].values())
 
 
 def test_unknown_studies_and_seeds_are_refused():

@@ -24,7 +24,7 @@ from .beside import begun_beside, leave_cores, text2live_beside, train_judge_bes
 from .bias import bias_stage, write_biased_pairs
 from .config import PRESETS, STUDIES, VARIANTS, ProofConfig, read_proof_config
 from .edits import training_edits
-from .failures import failure_table, failure_trials, write_failure_pairs
+from .failures import study_failures, write_failure_pairs
 from .findings import sharing_stage
 from .photographs import photograph_stage
 from .report import write_report
@@ -98,7 +98,7 @@ def run_all(run: Run) -> Path:
         wait_for(text2live_beside)
         trials += ceiling_trials(run) + text2live_stage(run)
         if "failures" in config.studies:
-            results["failures"] = failure_table(failure_trials(run, scales))
+            results["failures"] = study_failures(run, scales)
         if "bias" in config.studies:
             results["bias"] = run.stage("bias", partial(bias_stage, run, scales))
         if "errors" in config.studies:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
+from typing import NamedTuple
 
+from ...ip2p_core.image_tensor import load_image
+from ..shape_world.layout import changes_layout, is_laid_out
 from .config import ATTRIBUTE_EDITS, STUDIES
-from .edits import TESTING, held_out_edits, spatial_training_edits, write_rendered_pairs
-from .findings import Estimate, estimate
+from .edits import TESTING, Named, held_out_edits, read_rows, spatial_training_edits, write_rendered_pairs
+from .findings import Estimate, estimate, of_numbers
 from .stages import Run, dataset, filter_pairs, pairs_stage
-from .trials import Scales, Trial, edit_study, trials_of
+from .trials import Scales, Trial, edit_study, example_name, trials_of
 
 FAILURES = "failures"
 STUDY_SAMPLES = 2
@@ -33,11 +38,41 @@ def write_failure_pairs(run: Run) -> None:
     write_rendered_pairs(dataset(run, "spatial_rendered"), edits, config.size)
 
 
-def failure_trials(run: Run, scales: Scales) -> list[Trial]:
-    """Judge edits of renders by both editors of the study."""
+class Failures(NamedTuple):
+    """What the study finds: by how the editor was trained and what was asked for."""
+
+    done: dict[str, dict[str, Estimate]]
+    """Shares of edits done."""
+    laid_out: dict[str, dict[str, Estimate]]
+    """Shares of those in which places, colours and numbers are right, whatever the outlines; see `shape_world.layout`."""
+
+
+def study_failures(run: Run, scales: Scales) -> Failures:
+    """Edit renders by both editors of the study, and judge the edits."""
     config = run.config
     named = held_out_edits(config, TESTING, config.num_tests, ATTRIBUTE_EDITS + config.spatial_edits)
-    return trials_of(run, edit_study(run, FAILURES, named, scales), named, config.seeds[0])
+    output = edit_study(run, FAILURES, named, scales)
+    return Failures(failure_table(trials_of(run, output, named, config.seeds[0])), layout_table(output, named))
+
+
+def layout_table(output: Path, named: Sequence[Named]) -> dict[str, dict[str, Estimate]]:
+    """Shares of edits after which everything is in its place.
+
+    Args:
+        output: run folder of the evaluation.
+        named: its edits.
+
+    Returns:
+        By system and kind of edit; edits that change no layout are left out.
+    """
+    edits = {one.name: one.edit for one in named if changes_layout(one.edit)}
+    shares: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for row in read_rows(output):
+        edit = edits.get(example_name(row))
+        if edit is not None:
+            picture = load_image(output / row["picture"]).pixels.numpy()
+            shares[row["system"]][edit.edit_type].append(float(is_laid_out(edit, picture)))
+    return {name: {kind: of_numbers(some) for kind, some in kinds.items()} for name, kinds in shares.items()}
 
 
 def failure_table(trials: Sequence[Trial]) -> dict[str, dict[str, Estimate]]:
@@ -55,19 +90,38 @@ def failure_table(trials: Sequence[Trial]) -> dict[str, dict[str, Estimate]]:
     }
 
 
-def failure_section(table: Mapping[str, Mapping[str, Estimate]]) -> str:
+def failure_section(found: Failures) -> str:
     """The part of the report about failures."""
-    columns = list(next(iter(table.values())))
+    columns = list(next(iter(found.done.values())))
     asked = ", ".join(EXAMPLES[name] for name in columns if name in EXAMPLES)
-    lines = ["| trained | " + " | ".join(f"{name} done" for name in columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    lines += [
-        f"| {WORDS[variant]} | " + " | ".join(row[name].percent() for name in columns) + " |"
-        for variant, row in table.items()
-    ]
     return f"""## What generated pairs do not teach (Figure 13)
 
 ![Shares of edits done](failures.png)
 
-{chr(10).join(lines)}
+{share_table(found.done, "done", WORDS)}
 
-Both editors learned the same edits: changes of the colour and of the background; {asked}. Prompt-to-Prompt keeps the layout of the original, so that its pairs rarely show a move."""
+Both editors learned the same edits: changes of the colour and of the background; {asked}. Prompt-to-Prompt keeps the layout of the original, so that its pairs rarely show a move.
+
+The judge knows objects by their outlines. Whatever these are, objects are in their places, in their colours and number (of edits that
+change this):
+
+{share_table(found.laid_out, "laid out", WORDS)}"""
+
+
+def share_table(table: Mapping[str, Mapping[str, Estimate]], what: str, words: Mapping[str, str]) -> str:
+    """Shares by how an editor was trained, a column for each kind of edit.
+
+    Args:
+        table: by system and kind.
+        what: they are shares of, for the heads of the columns.
+        words: what the systems are called.
+
+    Returns:
+        The table in Markdown.
+    """
+    columns = list(next(iter(table.values())))
+    lines = ["| trained | " + " | ".join(f"{name} {what}" for name in columns) + " |"]
+    lines.append("|---" * (len(columns) + 1) + "|")
+    for name, row in table.items():
+        lines.append(f"| {words[name]} | " + " | ".join(row[column].percent() for column in columns) + " |")
+    return "\n".join(lines)

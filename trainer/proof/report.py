@@ -106,10 +106,9 @@ def _studies(results: Mapping[str, Any], folder: Path) -> list[str]:
         draw_tradeoff_plot(curves, folder / "errors.png")
         sections.append(error_section(results["spoiled"], table, curves))
     if "failures" in results:
-        table = results["failures"]
-        columns = list(next(iter(table.values())))
-        draw_variants(table, columns, folder / "failures.png", FAILURE_WORDS)
-        sections.append(failure_section(table))
+        found = results["failures"]
+        draw_variants(found.done, list(next(iter(found.done.values()))), folder / "failures.png", FAILURE_WORDS)
+        sections.append(failure_section(found))
     if "bias" in results:
         shares = {"planted": f"{PLANTED.shape}s that came out {PLANTED.colour}", "others": "other shapes that did"}
         table = {

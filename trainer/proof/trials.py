@@ -260,8 +260,13 @@ def judged_rows(judge: AttributeJudge, output: Path, named: Sequence[Named]) -> 
         some = rows[first : first + BATCH]
         pictures = [load_image(output / row["picture"]).pixels.numpy() for row in some]
         for row, seen in zip(some, judge.judge(pictures), strict=True):
-            judged.append(Judged(row, edits[row["example"].rsplit("-", 1)[0]], seen))
+            judged.append(Judged(row, edits[example_name(row)], seen))
     return judged
+
+
+def example_name(row: Mapping[str, str]) -> str:
+    """Name the edit of a row of an evaluation."""
+    return row["example"].rsplit("-", 1)[0]
 
 
 def trial_of(row: Mapping[str, str], edit: WorldEdit, seen: Seen, seed: int) -> Trial:
