@@ -22,6 +22,7 @@ from ..run_record import write_run_record
 from ..text_log import TextLog, say
 from .beside import begun_beside, leave_cores, text2live_beside, train_judge_beside
 from .bias import bias_stage, write_biased_pairs
+from .ceiling import ceiling_trials
 from .config import PRESETS, STUDIES, VARIANTS, ProofConfig, read_proof_config
 from .edits import training_edits
 from .failures import study_failures, write_failure_pairs
@@ -31,7 +32,7 @@ from .report import write_report
 from .spoiled import error_curves, error_table, error_trials, spoiled_stage
 from .stages import JUDGE, Run, filter_stage, judge_stage, pairs_stage, self_attention_stage, unshared_stage
 from .training import train_editors
-from .trials import Scales, ceiling_trials, text2live_stage, trial_stage, tune_stage
+from .trials import Scales, text2live_stage, trial_stage, tune_stage
 from .world_models import autoencoder_stage, generator_stage
 
 

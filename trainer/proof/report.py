@@ -15,6 +15,7 @@ from ...ip2p_core.pair_store.durable_files import write_durably, write_text_dura
 from ..run_record import package_versions
 from .bias import PAIRS, bias_section
 from .biased_edits import PLANTED
+from .ceiling import CEILING
 from .config import ATTRIBUTE_EDITS, EDIT_TYPES, PRESETS, VARIANTS, ProofConfig
 from .failures import WORDS as FAILURE_WORDS
 from .failures import failure_section
@@ -24,7 +25,7 @@ from .photographs import GRID, PHOTOGRAPHS, photograph_section
 from .spoiled import error_section
 from .stages import SHARING, Run
 from .tradeoff import EDITOR, tradeoff_section, tradeoffs
-from .trials import CEILING, TEXT_SWEEP, Trial
+from .trials import TEXT_SWEEP, Trial
 
 README, TABLES = "README.md", "tables.json"
 WORDS = {
@@ -218,8 +219,7 @@ The editor is the one called `{best}` above. Rank correlation of the text scale 
 
 
 def _data(table: Mapping[str, Mapping[str, Estimate]]) -> str:
-    trained = {name: row for name, row in table.items() if name != CEILING}
-    return "## More and less data (Figure 10)\n\n" + _table("trained", trained, SIMILARITIES)
+    return "## More and less data (Figure 10)\n\n" + _table("trained", table, SIMILARITIES)
 
 
 def _limits(config: ProofConfig) -> str:

@@ -17,7 +17,7 @@ from ..edit_models import resolve_model
 from .config import STUDIES
 from .edits import TESTING, held_out_edits
 from .findings import Curve, Estimate, curve_of, estimate
-from .stages import Run, dataset, filter_pairs, random_keys, write_subset
+from .stages import SCORER, Run, dataset, filter_pairs, random_keys, write_subset
 from .tradeoff import lead
 from .trials import Scales, Trial, edit_all, editor_system, trials_of
 
@@ -67,7 +67,7 @@ def spoiled_stage(run: Run) -> dict[str, int]:
 
 
 def _write_scored(run: Run, pairs: Sequence[PairRecord]) -> None:
-    scorer = CLIPScorer.from_file(resolve_model("clip", run.models))
+    scorer = CLIPScorer.from_file(resolve_model(SCORER, run.models))
     scored = {one.key: one for one in score_records([one for one in pairs if one.scores is None], scorer)}
     with PairWriter(dataset(run, POOL), {"made_by": "ip2p proof", "spoiled": SHARE}) as writer:
         for one in pairs:

@@ -26,6 +26,8 @@ from .selection import best_keys, calibrate
 
 GENERATOR, BASE = "generator", "proof_base"
 JUDGE = "judge"
+SCORER = "clip"
+"""Of pairs and edits: the embedded one."""
 FRACTIONS = {"tenth": 0.1, "hundredth": 0.01}
 SHARING: Mapping[str, Mapping[str, Any]] = {
     "both": {"mode": "paper_text", "self_replace": 0.9, "p_min": 0.1, "p_max": 0.9},

@@ -6,18 +6,20 @@ from collections.abc import Mapping, Sequence
 
 import numpy
 
+from .ceiling import CEILING
 from .findings import Curve, curve_of
 from .trials import IMAGE_SWEEP, SDEDIT, TEXT2LIVE, TEXT_SWEEP, Trial
 
 EDITOR, EDITOR_TEXT, SDEDIT_CURVE = "editor, image scale swept", "editor, text scale swept", "SDEdit, strength swept"
+EXACT = "exact results"
 LEAST_TEXT = 0.75
 """Lowest text scale of the curve; below it most edits are not done."""
 
 
 def tradeoffs(trials: Sequence[Trial]) -> dict[str, Curve]:
     """What every system trades as its own setting is swept, by the name in the plot."""
-    settings = {IMAGE_SWEEP: "image_scale", TEXT_SWEEP: "text_scale", SDEDIT: "strength", TEXT2LIVE: ""}
-    names = {IMAGE_SWEEP: EDITOR, TEXT_SWEEP: EDITOR_TEXT, SDEDIT: SDEDIT_CURVE}
+    settings = {IMAGE_SWEEP: "image_scale", TEXT_SWEEP: "text_scale", SDEDIT: "strength", TEXT2LIVE: "", CEILING: ""}
+    names = {IMAGE_SWEEP: EDITOR, TEXT_SWEEP: EDITOR_TEXT, SDEDIT: SDEDIT_CURVE, CEILING: EXACT}
     shown = [one for one in trials if one.system != TEXT_SWEEP or one.text_scale >= LEAST_TEXT]
     there = {one.system for one in shown}
     return {
@@ -55,6 +57,8 @@ def tradeoff_section(curves: Mapping[str, Curve]) -> str:
         f"Over the {len(editor.scales)} image scales image similarity falls {falls} times from one to the next.",
         *(_above(name, lead(curves[name], curves[SDEDIT_CURVE])) for name in (EDITOR_TEXT, EDITOR) if name in curves),
     ]
+    if EXACT in curves:
+        sentences.append(_where_exact_results_lie(curves[EXACT], curves[SDEDIT_CURVE]))
     if alone is not None:
         sentences.append(f"Text2LIVE optimises for each picture, and edits only {alone.image[0].number} of them.")
     return f"""## Against SDEdit and Text2LIVE (Figure 8)
@@ -66,6 +70,15 @@ The same of edits of attributes alone:
 ![Trade-off of edits of attributes](tradeoff_attributes.png)
 
 {chr(10).join(sentences)}"""
+
+
+def _where_exact_results_lie(exact: Curve, sdedit: Curve) -> str:
+    right = exact.directional[0].value, exact.image[0].value
+    nearest = max(zip(sdedit.directional, sdedit.image, strict=True), key=lambda point: point[0].value)
+    return (
+        f"The exact results lie at a directional similarity of {right[0]:.3f} and an image similarity of {right[1]:.3f}, SDEdit "
+        f"comes to {nearest[0].value:.3f} and {nearest[1].value:.3f}: an editor without a fault would lie where the former do."
+    )
 
 
 def _above(name: str, leads: Mapping[float, float]) -> str:

@@ -7,16 +7,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy
-import torch
 
 from ...ip2p_core.image_tensor import load_image
-from ...ip2p_core.picture_metrics import l1
-from ..diffusers_adapter import load_generator
 from ..evaluation import command as evaluate_command
-from ..measure import round_trip
 from ..shape_world.attribute_judge import AttributeJudge, Seen
-from ..shape_world.edit_verdicts import judge_edits, verdict_of
-from ..shape_world.render import render
+from ..shape_world.edit_verdicts import verdict_of
 from ..shape_world.world_edits import WorldEdit
 from .config import STUDIES
 from .edits import TESTING, TUNING, Named, held_out_edits, read_rows, write_examples
@@ -24,7 +19,6 @@ from .stages import BASE, Run, judge_path
 from .training import editor_name
 
 TEXT_SWEEP, IMAGE_SWEEP, SDEDIT, TEXT2LIVE = "text sweep", "image sweep", "SDEdit", "Text2LIVE"
-CEILING = "autoencoder"
 TUNED_TEXT, TUNED_IMAGE = (1.0, 1.5, 2.0, 3.0, 4.0), (1.0, 1.5, 2.0, 2.5)
 BATCH = 48
 
@@ -120,36 +114,6 @@ def _sweeps(run: Run, seed: int, scales: Scales) -> list[dict[str, Any]]:
     return [
         chosen | {"name": TEXT_SWEEP, "text_scales": config.text_scales},
         chosen | {"name": IMAGE_SWEEP, "image_scales": config.image_scales},
-    ]
-
-
-def ceiling_trials(run: Run) -> list[Trial]:
-    """Judge the exact results after the autoencoder: no editor that works in its latents can be better."""
-    config = run.config
-    named = held_out_edits(config, TESTING, config.num_tests)
-    model = load_generator(BASE, models_dir=run.models)
-    judge = AttributeJudge.from_file(judge_path(run))
-    exact = torch.stack([torch.from_numpy(render(one.edit.after, config.size)) for one in named])
-    seen = round_trip(model, exact).cpu()
-    verdicts = judge_edits(judge, [one.edit for one in named], list(seen.numpy()))
-    nothing = float("nan")
-    return [
-        Trial(
-            system=CEILING,
-            text_scale=nothing,
-            image_scale=nothing,
-            strength=nothing,
-            seed=config.seeds[0],
-            example=one.name,
-            kind=one.edit.edit_type,
-            shape=one.edit.after.objects[0].shape,
-            is_edited=verdict.is_edited,
-            is_kept=verdict.is_kept,
-            directional=nothing,
-            image=nothing,
-            target_l1=float(distance),
-        )
-        for one, verdict, distance in zip(named, verdicts, l1(seen, exact), strict=True)
     ]
 
 
