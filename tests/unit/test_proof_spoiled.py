@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -64,6 +66,40 @@ def test_the_filter_leaves_few_of_the_wrong_pairs_and_chance_a_third(rendered):
     assert len(screened) == len(chance) == found["left"]
     assert len(wrong & chance.keys()) / len(chance) > 0.2
     assert all(one.scores is not None for one in PairStore(dataset(rendered, POOL)).records())
+
+
+def test_datasets_that_were_begun_go_on(rendered, tmp_path):
+    """As a killed run leaves them: some units are there, others are not."""
+    run = Run(replace(rendered.config, output=str(tmp_path)), print)
+    records = list(PairStore(dataset(rendered, "shared")).records())
+    with PairWriter(dataset(run, "shared"), {"made_by": "test"}) as writer:
+        for one in records:
+            writer.add(Unit(one.prompt_id, 0, 1), [one])
+    edits = training_edits(run.config)
+    write_rendered_pairs(dataset(run, "unscored"), edits[:40], run.config.size)
+    write_rendered_pairs(dataset(run, "unscored"), edits, run.config.size)
+    again = list(PairStore(dataset(run, "unscored")).pair_keys())
+    assert again == list(PairStore(dataset(rendered, "unscored")).pair_keys())
+    assert spoiled_stage(run) == spoiled_stage(rendered)
+    for name in (POOL, "screened", "spoiled"):
+        whole = pictures(PairStore(dataset(run, name)).records())
+        keep_half(dataset(run, name), tmp_path / "half")
+        assert len(PairStore(dataset(run, name))) == len(whole) // 2
+    assert spoiled_stage(run) == spoiled_stage(rendered)
+    for name in (POOL, "screened", "spoiled"):
+        found, expected = (pictures(PairStore(dataset(one, name)).records()) for one in (run, rendered))
+        assert found.keys() == expected.keys()
+        assert all(picture.equal(expected[key]) for key, picture in found.items())
+
+
+def keep_half(folder, beside):
+    """Put a dataset of the first half of the pairs in the place of another, with the same configuration."""
+    store = PairStore(folder)
+    with PairWriter(beside, store.manifest.config) as writer:
+        for one in list(store.records())[: len(store) // 2]:
+            writer.add(Unit(one.prompt_id, one.sample_index, one.sample_index + 1), [one])
+    shutil.rmtree(folder)
+    beside.rename(folder)
 
 
 def trial(system, text_scale, directional, image, is_kept=True):

@@ -141,15 +141,15 @@ def read_rows(output: Path) -> list[dict[str, str]]:
 
 
 def write_rendered_pairs(folder: Path, edits: Sequence[WorldEdit], size: int) -> None:
-    """Write a dataset of exact renders of edits."""
-    if folder.exists():
-        return
+    """Write a dataset of exact renders of edits; one that was begun goes on."""
     with PairWriter(folder, {"made_by": "ip2p proof", "rendered": True, "size": size}) as writer:
         for edit in edits:
             triplet = triplet_of(edit)
+            unit = Unit(prompt_id(triplet), 0, 1)
+            if writer.is_done(unit):
+                continue
             pair = [
                 ImageBytes.from_tensor(torch.from_numpy(render(scene, size))) for scene in (edit.before, edit.after)
             ]
-            name = prompt_id(triplet)
-            record = PairRecord(name, 0, triplet, 0, None, None, "rendered", None, pair[0], pair[1])
-            writer.add(Unit(name, 0, 1), [record])
+            record = PairRecord(unit.prompt_id, 0, triplet, 0, None, None, "rendered", None, pair[0], pair[1])
+            writer.add(unit, [record])

@@ -58,8 +58,7 @@ def spoiled_stage(run: Run) -> dict[str, int]:
     """
     spoiled = spoil(list(PairStore(dataset(run, "shared")).records()), run.config.seed)
     wrong = {one.key for one in spoiled if one.scores is None}
-    if not dataset(run, POOL).exists():
-        _write_scored(run, spoiled)
+    _write_scored(run, spoiled)
     filter_pairs(run, FILTERED, POOL)
     pairs, left = (list(PairStore(dataset(run, name)).pair_keys()) for name in (POOL, FILTERED))
     write_subset(run, UNFILTERED, POOL, random_keys(pairs, len(left), run.config.seed))
@@ -67,11 +66,18 @@ def spoiled_stage(run: Run) -> dict[str, int]:
 
 
 def _write_scored(run: Run, pairs: Sequence[PairRecord]) -> None:
+    """Write pairs, those without scores with them; a dataset that was begun goes on."""
     scorer = CLIPScorer.from_file(resolve_model(SCORER, run.models))
-    scored = {one.key: one for one in score_records([one for one in pairs if one.scores is None], scorer)}
     with PairWriter(dataset(run, POOL), {"made_by": "ip2p proof", "spoiled": SHARE}) as writer:
-        for one in pairs:
-            writer.add(Unit(one.prompt_id, one.sample_index, one.sample_index + 1), [scored.get(one.key, one)])
+        missing = {one.key: one for one in pairs if not writer.is_done(_unit(one))}
+        unscored = [one for one in missing.values() if one.scores is None]
+        missing |= {one.key: one for one in score_records(unscored, scorer)}
+        for one in missing.values():
+            writer.add(_unit(one), [one])
+
+
+def _unit(pair: PairRecord) -> Unit:
+    return Unit(pair.prompt_id, pair.sample_index, pair.sample_index + 1)
 
 
 def error_trials(run: Run, scales: Scales) -> list[Trial]:

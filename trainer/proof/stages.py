@@ -236,9 +236,7 @@ def random_keys(keys: Sequence[tuple[str, int]], number: int, seed: int) -> list
 
 
 def write_subset(run: Run, name: str, source: str, keys: Sequence[tuple[str, int]]) -> None:
-    """Leave all other pairs out of a copy of a dataset, as a person would with `ip2p dataset apply`."""
-    if dataset(run, name).exists():
-        return
+    """Leave all other pairs out of a copy of a dataset, as a person would with `ip2p dataset apply`; one that was begun goes on."""
     wanted = set(keys)
     rejected = [
         {"prompt_id": key[0], "sample_index": key[1]}
@@ -248,4 +246,5 @@ def write_subset(run: Run, name: str, source: str, keys: Sequence[tuple[str, int
     path = run.folder / "data" / f"{name}_rejected.json"
     text = json.dumps({"format": LIST_FORMAT, "rejected": rejected})
     write_text_durably(path, text)
-    dataset_command.main(["apply", str(dataset(run, source)), str(path), "-o", str(dataset(run, name))])
+    if dataset_command.main(["apply", str(dataset(run, source)), str(path), "-o", str(dataset(run, name))]):
+        raise Ip2pError(f"The dataset {name} could not be written. Look at the messages above, and run this again.")
