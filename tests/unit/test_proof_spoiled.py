@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 from dataclasses import replace
 
@@ -11,12 +10,12 @@ import pytest
 from ip2p.ip2p_core.clip_scorer import CLIPScorer
 from ip2p.ip2p_core.pair_filter import score_records
 from ip2p.ip2p_core.pair_store import PairStore, PairWriter, Unit
+from ip2p.tests.unit.proof_samples import judged
 from ip2p.trainer.edit_models import resolve_model
 from ip2p.trainer.proof.config import read_proof_config
 from ip2p.trainer.proof.edits import training_edits, write_rendered_pairs
 from ip2p.trainer.proof.spoiled import POOL, error_curves, error_section, error_table, spoil, spoiled_stage
 from ip2p.trainer.proof.stages import Run, dataset
-from ip2p.trainer.proof.trials import Trial
 
 
 @pytest.fixture(scope="module")
@@ -103,21 +102,7 @@ def keep_half(folder, beside):
 
 
 def trial(system, text_scale, directional, image, is_kept=True):
-    return Trial(
-        system=system,
-        text_scale=text_scale,
-        image_scale=1.5,
-        strength=math.nan,
-        seed=0,
-        example=f"x{is_kept}",
-        kind="recolour",
-        shape="star",
-        is_edited=True,
-        is_kept=is_kept,
-        directional=directional,
-        image=image,
-        target_l1=0.1,
-    )
+    return judged(system, directional, image, text_scale=text_scale, example=f"x{is_kept}", is_kept=is_kept)
 
 
 def test_the_report_compares_both_editors_where_directional_similarity_is_the_same():

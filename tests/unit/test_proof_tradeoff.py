@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 
+from ip2p.tests.unit.proof_samples import judged
 from ip2p.trainer.proof.ceiling import CEILING
 from ip2p.trainer.proof.tradeoff import EDITOR, EDITOR_TEXT, EXACT, SDEDIT_CURVE, lead, tradeoff_section, tradeoffs
-from ip2p.trainer.proof.trials import IMAGE_SWEEP, SDEDIT, TEXT2LIVE, TEXT_SWEEP, Trial
+from ip2p.trainer.proof.trials import IMAGE_SWEEP, SDEDIT, TEXT2LIVE, TEXT_SWEEP
 
 
 def trial(system, setting, scale, directional, image):
-    values = {"text_scale": 2.0, "image_scale": 1.5, "strength": math.nan} | ({setting: scale} if setting else {})
-    return Trial(
-        system=system,
-        seed=0,
-        example="x",
-        kind="recolour",
-        shape="star",
-        is_edited=True,
-        is_kept=True,
-        directional=directional,
-        image=image,
-        target_l1=0.1,
-        **values,
-    )
+    return judged(system, directional, image, **({setting: scale} if setting else {}))
 
 
 TRIALS = [

@@ -21,6 +21,8 @@ from .trials import Trial
 BATCH = 64
 SAME_PLACE = 0.1
 """Centres nearer to each other than this part of the side have the same place."""
+SIMILARITIES = ("directional similarity", "image similarity")
+"""CLIP's, as the tables call them."""
 
 
 class Estimate(NamedTuple):

@@ -20,7 +20,7 @@ from .config import ATTRIBUTE_EDITS, EDIT_TYPES, PRESETS, VARIANTS, ProofConfig
 from .failures import WORDS as FAILURE_WORDS
 from .failures import failure_section
 from .figures import draw_scales, draw_sharing, draw_tradeoff_plot, draw_variants
-from .findings import Curve, Estimate, accepted_p, accuracy_table, curve_of, shape_table
+from .findings import SIMILARITIES, Curve, Estimate, accepted_p, accuracy_table, curve_of, shape_table
 from .photographs import GRID, PHOTOGRAPHS, photograph_section
 from .spoiled import error_section
 from .stages import SHARING, Run
@@ -35,7 +35,7 @@ WORDS = {
 SATURATED = {"text": 3.0, "image": 2.0}
 """Scales above which edits are grainy rather than stronger."""
 BARS = ("attribute edits done", "all else kept in these", "all else kept in all edits", "done and kept")
-DISTANCE, SIMILARITIES = "L1 to the exact target", ("directional similarity", "image similarity")
+DISTANCE = "L1 to the exact target"
 
 
 def write_report(run: Run, results: Mapping[str, Any], trials: Sequence[Trial], hardware: str) -> Path:

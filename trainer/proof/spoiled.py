@@ -16,7 +16,7 @@ from ...ip2p_core.pair_store import PairStore, PairWriter, Unit
 from ..edit_models import resolve_model
 from .config import STUDIES
 from .edits import TESTING, held_out_edits
-from .findings import Curve, Estimate, curve_of, estimate
+from .findings import SIMILARITIES, Curve, Estimate, curve_of, estimate
 from .stages import SCORER, Run, dataset, filter_pairs, random_keys, write_subset
 from .tradeoff import lead
 from .trials import Scales, Trial, edit_all, editor_system, trials_of
@@ -27,7 +27,6 @@ SHARE = 1 / 3
 """Of the pairs that are wrong."""
 WORDS = {UNFILTERED: "without the filter", FILTERED: "with it"}
 COLUMNS = ("edits done", "all else kept", "done and kept")
-SIMILARITIES = ("directional similarity", "image similarity")
 
 
 def spoil(records: Sequence[PairRecord], seed: int) -> list[PairRecord]:
