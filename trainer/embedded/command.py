@@ -12,7 +12,7 @@ import json
 import logging
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from .. import train_command
 from ..diffusers_adapter import load_editor, new_modules
 from . import models
 from .autoencoder import AutoencoderSettings, build_pool, train_autoencoder
-from .pairs import write_pairs
+from .pairs import generated_records, write_pairs
 from .state import device_of, half_precision
 from .tune import Search, tune
 
@@ -72,6 +72,8 @@ class Plan:
     )
     seed: int = 0
     threads: int = 2
+    precision: str = "fp32"
+    """Of `ip2p train`; "bf16" where the processor computes with it."""
     pool_size: int = 5000
     is_compiled: bool = True
     search: Search = field(default_factory=Search)
@@ -92,41 +94,76 @@ SMOKE = Plan(
 """A few seconds of every stage: checks wiring, not quality."""
 
 
-def train(run: Path, out: Path, plan: Plan, *, start: Path | None = None, autoencoder: Path | None = None) -> None:
+def train(
+    run: Path,
+    out: Path,
+    plan: Plan,
+    *,
+    start: Path | None = None,
+    autoencoder: Path | None = None,
+    generated: Path | None = None,
+) -> None:
     """Run or resume all stages, and write the model file.
 
     Args:
         run: folder of the state of every stage.
         out: the model file.
         plan: how long and on how much.
-        start: an embedded editor to be trained further, instead of random weights.
+        start: an embedded editor to be trained further, or an embedded generator to be made one, instead of random weights.
         autoencoder: a model whose autoencoder is taken, instead of training one.
+        generated: a dataset of generated pairs to learn from too.
 
     Raises:
-        ConfigError: if `start` has another shape, or a stage was stopped.
+        ConfigError: if `start` has another shape, `generated` no pair that is large enough, or a stage was stopped.
+        PairStoreError: if `generated` is no dataset.
     """
+    smallest = min(stage.size for stage in plan.stages)
+    if generated is not None and next(generated_records(generated, smallest), None) is None:
+        raise ConfigError(
+            f"{generated} has no pair for training of at least {smallest} pixels a side. Use a larger one."
+        )
     base = run / MODELS / "ip2p" / f"{BASE}.safetensors"
     base.parent.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(plan.seed)
     torch.set_num_threads(plan.threads)
-    if start is not None:
-        _check_shape(start)
-        write_durably(base, partial(shutil.copyfile, start))
-    elif not base.exists():
-        _write_base(base, run, plan, autoencoder)
+    if not base.exists():
+        if start is None:
+            _write_base(base, run, plan, autoencoder)
+        else:
+            _write_start(base, start, plan)
     newest = base
     for stage in plan.stages:
-        newest = _train_stage(run, stage, newest.stem, plan)
+        newest = _train_stage(run, stage, newest.stem, plan, generated)
     write_durably(out, partial(shutil.copyfile, newest))
     if plan.decoder_minutes:
         _train_decoder(out, run, plan)
     tune(out, plan.search)
 
 
-def _check_shape(path: Path) -> None:
-    found = read_checkpoint(path).config.unet
-    if found != models.UNET:
-        raise ConfigError(f"{path.name} has the U-Net {found}, needed is {models.UNET}. Start from an embedded editor.")
+def _write_start(path: Path, start: Path, plan: Plan) -> None:
+    """Write the model to start from, with the settings of an editor that has yet to be tuned."""
+    raw = read_checkpoint(start)
+    shape = {**raw.config.unet, "in_channels": 8}
+    if shape not in (models.UNET, {**models.GENERATOR_UNET, "in_channels": 8}):
+        raise ConfigError(
+            f"{start.name} has the U-Net {raw.config.unet}, needed is {models.UNET}. Start from an embedded editor or generator."
+        )
+    parts = raw.parts()
+    config = replace(raw.config, **_untuned(plan))
+    write_checkpoint(path, parts.unet, parts.vae, parts.text, config, torch.float32)
+
+
+def _untuned(plan: Plan) -> dict[str, Any]:
+    """The settings of an editor before the search for better ones."""
+    return {
+        "default_text_guidance_scale": 1.0,
+        "default_image_guidance_scale": 1.0,
+        "default_steps": 2,
+        "default_sampler": "euler",
+        "working_resolution": plan.stages[-1].size,
+        "size_multiple": models.SIZE_MULTIPLE,
+        "licence": "MIT",
+    }
 
 
 def _write_base(path: Path, run: Path, plan: Plan, autoencoder: Path | None) -> None:
@@ -147,29 +184,31 @@ def _write_base(path: Path, run: Path, plan: Plan, autoencoder: Path | None) -> 
         unet=models.UNET,
         vae={**models.VAE, "scaling_factor": scaling_factor},
         text_encoder=models.TEXT_ENCODER,
-        default_text_guidance_scale=1.0,
-        default_image_guidance_scale=1.0,
-        default_steps=2,
-        default_sampler="euler",
-        working_resolution=plan.stages[-1].size,
-        size_multiple=models.SIZE_MULTIPLE,
-        licence="MIT",
+        **_untuned(plan),
     )
     write_checkpoint(path, unet.state_dict(), vae.state_dict(), text_encoder.state_dict(), config, torch.float32)
 
 
-def _train_stage(run: Path, stage: Stage, base: str, plan: Plan) -> Path:
+def _train_stage(run: Path, stage: Stage, base: str, plan: Plan, generated: Path | None) -> Path:
     """Make the pairs of a stage and run `ip2p train` on them; a stage that is done stays as it is."""
     path = run / MODELS / "ip2p" / f"{stage.name}.safetensors"
     if path.exists():
         return path
     dataset = run / f"pairs_{stage.size}"
     made = {"size": stage.size, "num_originals": stage.num_originals, "num_scenes": stage.num_scenes}
-    wordings = write_pairs(dataset, seed=plan.seed, **made)
-    config = {
+    wordings = write_pairs(dataset, seed=plan.seed, generated=generated, **made)
+    config = stage_settings(run, stage, base, plan) | {"dataset": str(dataset), "wordings": str(wordings)}
+    settings = run / f"{stage.name}.json"
+    settings.write_text(json.dumps(config, indent=1))
+    if train_command.main([str(settings)]):
+        raise ConfigError(f"The stage {stage.name} was stopped; the same command goes on from there.")
+    return path
+
+
+def stage_settings(run: Path, stage: Stage, base: str, plan: Plan) -> dict[str, Any]:
+    """The settings of `ip2p train` for a stage, but for its data."""
+    return {
         "preset": "embedded",
-        "dataset": str(dataset),
-        "wordings": str(wordings),
         "base": base,
         "output": str(run / stage.name),
         "name": stage.name,
@@ -183,13 +222,10 @@ def _train_stage(run: Path, stage: Stage, base: str, plan: Plan) -> Path:
         "validation_steps": min(1000, stage.steps),
         "validation_pairs": 8,
         "compile": stage.is_compiled,
+        "cuda_graphs": not stage.is_compiled,
+        "precision": plan.precision,
         "export_precision": "fp16" if stage == plan.stages[-1] else "fp32",
     }
-    settings = run / f"{stage.name}.json"
-    settings.write_text(json.dumps(config, indent=1))
-    if train_command.main([str(settings)]):
-        raise ConfigError(f"The stage {stage.name} was stopped; the same command goes on from there.")
-    return path
 
 
 def _train_decoder(path: Path, run: Path, plan: Plan) -> None:
@@ -249,6 +285,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.add_argument(flag, type=float, default=getattr(Plan, name), help="default: %(default)g")
     parser.add_argument("--start", type=Path, default=None, help="train this model further instead of from nothing")
     parser.add_argument("--autoencoder", type=Path, default=None, help="take the autoencoder of this model")
+    parser.add_argument("--pairs", type=Path, default=None, help="a dataset of generated pairs to learn from too")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--smoke", action="store_true", help="a few seconds of every stage: checks wiring, not quality")
@@ -261,6 +299,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             decoder_minutes=options.decoder_minutes,
             seed=options.seed,
             threads=options.threads,
+            precision=options.precision,
         )
-    train(options.run, options.output, plan, start=options.start, autoencoder=options.autoencoder)
+    sources = {"start": options.start, "autoencoder": options.autoencoder, "generated": options.pairs}
+    train(options.run, options.output, plan, **sources)
     return 0

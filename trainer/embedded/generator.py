@@ -31,14 +31,6 @@ from .state import device_of
 
 logger = logging.getLogger(__name__)
 
-UNET = {
-    **models.UNET,
-    "in_channels": 4,
-    "block_out_channels": [48, 64, 96],
-    "up_block_types": ["CrossAttnUpBlock2D"] * 3,
-    "attention_head_dim": 2,
-}
-"""With attention at the finest level too, on the way up: pairs that share attention below it alone do not keep their layout."""
 BATCH, ENCODE_BATCH = 32, 32
 NUM_OBJECTS, OBJECT_SHARES = (0, 1, 2), (4, 76, 20)
 RADIUS = (0.2, 0.33)
@@ -125,8 +117,14 @@ def train(run: Path, out: Path, plan: GeneratorPlan, start: Path | None = None) 
     torch.manual_seed(plan.seed)
     if start is None:
         base = load_editor(embedded_model_path("editor"), dtype="float32")
-        unet = new_modules(UNET, models.VAE, models.TEXT_ENCODER)[0]
-        shape = replace(base.config, kind="generator", in_channels=4, unet=UNET, num_heads=UNET["attention_head_dim"])
+        unet = new_modules(models.GENERATOR_UNET, models.VAE, models.TEXT_ENCODER)[0]
+        shape = replace(
+            base.config,
+            kind="generator",
+            in_channels=4,
+            unet=models.GENERATOR_UNET,
+            num_heads=models.GENERATOR_UNET["attention_head_dim"],
+        )
     else:
         base = load_generator(start, dtype="float32")
         unet, shape = base.unet.requires_grad_(True), base.config

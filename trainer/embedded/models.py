@@ -1,4 +1,4 @@
-"""The embedded editor's shape: the real classes, at most 12 MB together in half precision."""
+"""The shapes of the embedded editor and generator: the real classes, at most 12 MB together in half precision."""
 
 from __future__ import annotations
 
@@ -39,5 +39,13 @@ UNET: dict[str, Any] = {
     "attention_head_dim": 4,
     "norm_num_groups": 8,  # not 32: groups of two channels erase the mean colour of a picture (docs/adr/0006)
 }
+GENERATOR_UNET: dict[str, Any] = {
+    **UNET,
+    "in_channels": 4,
+    "block_out_channels": [48, 64, 96],
+    "up_block_types": ["CrossAttnUpBlock2D"] * 3,
+    "attention_head_dim": 2,
+}
+"""With attention at the finest level too, on the way up: pairs that share attention below it alone do not keep their layout."""
 PREDICTION_TYPE = "v"
 SIZE_MULTIPLE = 16

@@ -8,14 +8,16 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from ...ip2p_core.pair_record import ImageBytes, PairRecord
-from ...ip2p_core.pair_store import PairWriter, Unit
+from ...ip2p_core.pair_record import ImageBytes, PairRecord, split_of
+from ...ip2p_core.pair_store import PairStore, PairWriter, Unit
 from ...ip2p_core.pair_store.durable_files import write_durably
 from ...ip2p_core.triplet import Triplet
 from ..photo_edits import EFFECTS, RESULTS, apply_effect, training_wordings
@@ -32,6 +34,8 @@ IDENTITY_SHARE = 0.65
 """Originals with a pair under whose instruction nothing changes: a tenth of all pairs."""
 VARIED_SHARE = 0.4
 """Wordings with an opening or a closing that says nothing, so that single words are learnt (docs/adr/0007)."""
+GENERATED_COPIES = 3
+"""Of each generated pair: there are few of them, and rendered ones as many as one likes."""
 OPENINGS = ("please ", "now ", "could you ", "can you please ", "in this picture, ", "edit: ", "next, ")
 CLOSINGS = (" please", " now", " in this picture", " for me", ".", "!", " here")
 
@@ -107,7 +111,9 @@ def _scene_group(seed: int, size: int, index: int) -> Group:
     return Group(name, [render(scene, size) for scene in scenes], plans)
 
 
-def write_pairs(folder: Path, *, seed: int, size: int, num_originals: int, num_scenes: int) -> Path:
+def write_pairs(
+    folder: Path, *, seed: int, size: int, num_originals: int, num_scenes: int, generated: Path | None = None
+) -> Path:
     """Write a dataset and, beside it, the other wordings of its instructions; what is there already stays.
 
     Args:
@@ -116,11 +122,14 @@ def write_pairs(folder: Path, *, seed: int, size: int, num_originals: int, num_s
         size: side of the pictures in pixels.
         num_originals: photographs and textures.
         num_scenes: rendered scenes.
+        generated: a dataset of generated pairs, of which those that training may see come in too.
 
     Returns:
         The file of the wordings.
     """
     config: dict[str, Any] = {"seed": seed, "size": size, "originals": num_originals, "scenes": num_scenes}
+    if generated:
+        config["generated"] = PairStore(generated).manifest.config_hash
     wordings: dict[str, list[str]] = {}
     with PairWriter(folder, {"made_by": "ip2p train-embedded", **config}) as writer:
         for group in plan_groups(seed, size, num_originals, num_scenes):
@@ -133,10 +142,24 @@ def write_pairs(folder: Path, *, seed: int, size: int, num_originals: int, num_s
                 pair = pictures[edit.original], pictures[edit.edited]
                 records.append(PairRecord(group.name, i, triplet, 0, None, None, "rendered", None, *pair))
             writer.add(Unit(group.name, 0, len(records)), records)
+        for record in generated_records(generated, size) if generated else ():
+            writer.add_record(record)
     text = json.dumps(wordings, indent=0)
     path = folder.with_name(f"{folder.name}_wordings.json")
     write_durably(path, lambda beside: beside.write_text(text))
     return path
+
+
+def generated_records(dataset: Path, size: int) -> Iterator[PairRecord]:
+    """GENERATED_COPIES of each pair of the training split whose pictures are no smaller than `size` pixels.
+
+    Enlarged ones would teach a blur. The copies get the split "train" of their own dataset, whatever their name.
+    """
+    for record in PairStore(dataset).records("train"):
+        if min(record.original.picture().size) >= size:
+            names = (f"{record.prompt_id}-{record.sample_index}-{number}" for number in count())
+            for name in islice((name for name in names if split_of(name) == "train"), GENERATED_COPIES):
+                yield replace(record, prompt_id=name, sample_index=0)
 
 
 def _varied(wordings: tuple[str, ...]) -> list[str]:

@@ -1,0 +1,59 @@
+"""The data and the stages of the embedded editor's training."""
+
+import pytest
+import torch
+
+from ip2p.ip2p_core.errors import ConfigError
+from ip2p.ip2p_core.pair_record import ImageBytes, PairRecord
+from ip2p.ip2p_core.pair_store import PairStore, PairWriter
+from ip2p.ip2p_core.train_job import TrainConfig
+from ip2p.ip2p_core.triplet import Triplet
+from ip2p.trainer.embedded.command import SMOKE, Plan, stage_settings, train
+from ip2p.trainer.embedded.pairs import GENERATED_COPIES, write_pairs
+
+SIDES = (32, 48, 64)
+
+
+@pytest.fixture
+def generated(tmp_path):
+    """A dataset of 40 prompts in pictures of each of three sizes."""
+    with PairWriter(tmp_path / "generated", {"made_by": "a test"}) as writer:
+        for number in range(120):
+            side = SIDES[number % 3]
+            pictures = [ImageBytes.from_tensor(torch.full((side, side, 3), value)) for value in (number / 120, 1.0)]
+            triplet = Triplet("a", f"do {number}", "b", "written")
+            writer.add_record(PairRecord(f"prompt-{number}", 0, triplet, 0, 0.3, 3.0, "paper_text", None, *pictures))
+    return tmp_path / "generated"
+
+
+@pytest.mark.parametrize("plan", [Plan(), Plan(precision="bf16"), SMOKE], ids=["full", "bf16", "smoke"])
+def test_the_settings_of_every_stage_are_ones_that_the_trainer_takes(plan, tmp_path):
+    for stage in plan.stages:
+        settings = stage_settings(tmp_path, stage, "base", plan)
+        config = TrainConfig(**settings, dataset="pairs", wordings="wordings.json")
+        assert (config.resolution, config.compile, config.precision) == (stage.size, stage.is_compiled, plan.precision)
+
+
+def test_generated_pairs_come_in_several_times_where_they_are_large_enough_and_training_may_see_them(
+    generated, tmp_path
+):
+    for size, sides in ((64, {64}), (40, {48, 64})):
+        path = tmp_path / f"pairs_{size}"
+        write_pairs(path, seed=0, size=size, num_originals=1, num_scenes=1, generated=generated)
+        found = [record for record in PairStore(path).records() if record.mode == "paper_text"]
+        wanted = [
+            record for record in PairStore(generated).records("train") if record.original.picture().width in sides
+        ]
+        assert sorted(record.triplet.instruction for record in found) == sorted(
+            record.triplet.instruction for record in wanted for _ in range(GENERATED_COPIES)
+        )
+        assert 0 < len(wanted) < 40 * len(sides), "some are held out"
+        assert {record.key for record in found} <= {record.key for record in PairStore(path).records("train")}
+        originals = {record.triplet.instruction: record.original.read() for record in wanted}
+        assert all(record.original.read() == originals[record.triplet.instruction] for record in found)
+
+
+def test_generated_pairs_that_are_too_small_for_every_stage_are_refused_before_anything_is_trained(generated, tmp_path):
+    with pytest.raises(ConfigError, match="no pair for training of at least 128 pixels"):
+        train(tmp_path / "run", tmp_path / "out", Plan(stages=Plan().stages[1:]), generated=generated)
+    assert not (tmp_path / "run").exists()
