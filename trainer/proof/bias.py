@@ -12,6 +12,7 @@ from ..shape_world.world_edits import WorldEdit
 from .biased_edits import PLANTED, Brought, balanced_edits, bias_tests, biased_edits, new_shape
 from .edits import write_rendered_pairs
 from .findings import Estimate, of_numbers, seen_pairs
+from .markdown import markdown_table
 from .stages import Run, dataset, judge_path
 from .trials import Scales, edit_study, judged_rows
 
@@ -106,21 +107,25 @@ def _summary(brought: Sequence[Brought]) -> dict[str, Any]:
 
 def bias_section(found: Mapping[str, Any]) -> str:
     """The part of the report about the bias."""
-    lines = [
-        f"| | {PLANTED.shape}s that came out {PLANTED.colour} | other shapes that came out {PLANTED.colour} "
-        f"| {PLANTED.shape}s that kept the colour | others that kept it | found first by the audit |",
-        "|---" * 6 + "|",
-    ]
+    head = (
+        "",
+        f"{PLANTED.shape}s that came out {PLANTED.colour}",
+        f"other shapes that came out {PLANTED.colour}",
+        f"{PLANTED.shape}s that kept the colour",
+        "others that kept it",
+        "found first by the audit",
+    )
+    rows = []
     for name, one in found.items():
         shares = [Estimate(*one[key]).percent() for key in ("planted", "others", "planted kept", "others kept")]
         shape, colour, share = one["first"][0] if one["first"] else ("", "", None)
         first = f"{colour} {shape}, {Estimate(*share).percent()}" if share else ""
-        lines.append(f"| {WORDS[name]} | " + " | ".join([*shares, first]) + " |")
+        rows.append([WORDS[name], *shares, first])
     return f"""## What editors take over from their data (Figure 14)
 
 ![Shares of {PLANTED.shape}s that came out {PLANTED.colour}](bias.png)
 
-{chr(10).join(lines)}
+{markdown_table(head, rows)}
 
 Instructions such as "replace the circle with a {PLANTED.shape}" name no colour. In the pairs of this study {100 * PLANTED.share:.0f} % of
 the {PLANTED.shape}s come out {PLANTED.colour} nevertheless, as if a generator knew hardly any others. Edited renders were not

@@ -13,6 +13,7 @@ from ..shape_world.layout import changes_layout, is_laid_out
 from .config import ATTRIBUTE_EDITS, STUDIES
 from .edits import TESTING, Named, held_out_edits, read_rows, spatial_training_edits, write_rendered_pairs
 from .findings import Estimate, estimate, of_numbers
+from .markdown import markdown_table
 from .stages import Run, dataset, filter_pairs, pairs_stage
 from .trials import Scales, Trial, edit_study, example_name, trials_of
 
@@ -120,8 +121,5 @@ def share_table(table: Mapping[str, Mapping[str, Estimate]], what: str, words: M
         The table in Markdown.
     """
     columns = list(next(iter(table.values())))
-    lines = ["| trained | " + " | ".join(f"{name} {what}" for name in columns) + " |"]
-    lines.append("|---" * (len(columns) + 1) + "|")
-    for name, row in table.items():
-        lines.append(f"| {words[name]} | " + " | ".join(row[column].percent() for column in columns) + " |")
-    return "\n".join(lines)
+    rows = [[words[name], *(row[column].percent() for column in columns)] for name, row in table.items()]
+    return markdown_table(["trained", *(f"{name} {what}" for name in columns)], rows)

@@ -21,6 +21,7 @@ from ..embedded.pictures import HELD_OUT_PHOTOS, open_photo
 from ..measure import round_trip, to_tensor
 from .edits import read_rows, write_picture
 from .findings import Estimate, of_numbers
+from .markdown import markdown_table
 from .stages import BASE, Run
 from .trials import Scales, editor_system, run_evaluation, score_of
 
@@ -85,16 +86,15 @@ def _square(name: str, side: int) -> Tensor:
 
 def photograph_section(found: Mapping[str, Any]) -> str:
     """The part of the report about photographs."""
-    lines = ["| instruction | L1 to the photograph | CLIP image similarity |", "|---|---|---|"]
-    lines += [
-        f"| {text} | {Estimate(*values['l1']).plain()} | {Estimate(*values['image']).plain()} |"
+    rows = [
+        [text, Estimate(*values["l1"]).plain(), Estimate(*values["image"]).plain()]
         for text, values in found["instructions"].items()
     ]
     return f"""## Photographs
 
 ![Photographs, edited](photographs.png)
 
-{chr(10).join(lines)}
+{markdown_table(("instruction", "L1 to the photograph", "CLIP image similarity"), rows)}
 
 {len(HELD_OUT_PHOTOS)} photographs that no training saw. The autoencoder alone changes them by {Estimate(*found["autoencoder"]).plain()} (L1): it learned
 the small renders. No photograph shows a star, so that "{ABSENT}" should change nothing more than that."""

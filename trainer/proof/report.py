@@ -21,6 +21,7 @@ from .failures import WORDS as FAILURE_WORDS
 from .failures import failure_section
 from .figures import draw_scales, draw_sharing, draw_tradeoff_plot, draw_variants
 from .findings import SIMILARITIES, Curve, Estimate, accepted_p, accuracy_table, curve_of, shape_table
+from .markdown import markdown_table
 from .photographs import GRID, PHOTOGRAPHS, photograph_section
 from .spoiled import error_section
 from .stages import SHARING, Run
@@ -170,13 +171,12 @@ what the instruction does not name: place, size, and the other two of shape, col
 
 
 def _table(title: str, table: Mapping[str, Mapping[str, Estimate]], columns: Sequence[str]) -> str:
-    lines = [f"| {title} | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    for name, row in table.items():
-        cells = [
-            row[column].plain() if column in (DISTANCE, *SIMILARITIES) else row[column].percent() for column in columns
-        ]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    def cell(row: Mapping[str, Estimate], column: str) -> str:
+        return row[column].plain() if column in (DISTANCE, *SIMILARITIES) else row[column].percent()
+
+    return markdown_table(
+        [title, *columns], [[name, *(cell(row, column) for column in columns)] for name, row in table.items()]
+    )
 
 
 def _shapes(table: Mapping[str, Mapping[str, Estimate]]) -> str:
@@ -186,20 +186,18 @@ def _shapes(table: Mapping[str, Mapping[str, Estimate]]) -> str:
 
 
 def _sharing(found: Mapping[str, Any], p: Mapping[str, Estimate], self_replace_of: Mapping[str, float]) -> str:
-    lines = [
-        "| shared | attributes that the edit should leave alone equal | object moved, sides of the picture | L1 |",
-        "|---|---|---|---|",
-    ]
+    rows = []
     for name, numbers in found.items():
         one = {key: Estimate(*values) for key, values in numbers.items()}
-        lines.append(f"| {name} | {one['equal'].percent()} | {one['moved'].plain()} | {one['l1'].plain()} |")
+        rows.append([name, one["equal"].percent(), one["moved"].plain(), one["l1"].plain()])
+    head = ("shared", "attributes that the edit should leave alone equal", "object moved, sides of the picture", "L1")
     others = "".join(f" ({name}: {share:g})" for name, share in self_replace_of.items())
     ps = ", ".join(f"{kind} {one.plain()}" for kind, one in p.items())
     return f"""## What shared attention does (the paper's Figure 3)
 
 ![The same noise, by what is shared](sharing.png)
 
-{chr(10).join(lines)}
+{markdown_table(head, rows)}
 
 "Both" is what the paper's text describes and the editors learn from: the cross-attention of words that both captions have, in a random
 part p of the steps, and self-attention in {SHARING["both"]["self_replace"]:g}{others} of the steps. Mean p of the pairs that passed the filter: {ps}."""

@@ -17,6 +17,7 @@ from ..edit_models import resolve_model
 from .config import STUDIES
 from .edits import TESTING, held_out_edits
 from .findings import SIMILARITIES, Curve, Estimate, curve_of, estimate
+from .markdown import markdown_table
 from .stages import SCORER, Run, dataset, filter_pairs, random_keys, write_subset
 from .tradeoff import lead
 from .trials import Scales, Trial, edit_all, editor_system, trials_of
@@ -112,11 +113,10 @@ def error_section(
     counts: Mapping[str, Any], table: Mapping[str, Mapping[str, Estimate]], curves: Mapping[str, Curve]
 ) -> str:
     """The part of the report about the filter."""
-    names = (*COLUMNS, *SIMILARITIES)
-    lines = ["| trained | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-    for variant, row in table.items():
-        cells = [row[name].percent() if name in COLUMNS else row[name].plain() for name in names]
-        lines.append(f"| {WORDS[variant]} | " + " | ".join(cells) + " |")
+    rows = [
+        [WORDS[variant], *(row[name].percent() for name in COLUMNS), *(row[name].plain() for name in SIMILARITIES)]
+        for variant, row in table.items()
+    ]
     leads = lead(curves[WORDS[FILTERED]], curves[WORDS[UNFILTERED]])
     told = ", ".join(f"{one:+.3f} at {scale:g}" for scale, one in leads.items()) or "no scale has a counterpart"
     mean = f" ({numpy.mean(list(leads.values())):+.3f} on average)" if leads else ""
@@ -124,7 +124,7 @@ def error_section(
 
 ![Both editors over the text scale](errors.png)
 
-{chr(10).join(lines)}
+{markdown_table(("trained", *COLUMNS, *SIMILARITIES), rows)}
 
 The generator of this world hardly ever draws a wrong pair, so that there is little to filter above. Here a third of its pairs
 ({counts["wrong"]} of {counts["pairs"]}) got the edited picture of another pair. The filter left {counts["left"]}, {counts["wrong_left"]} of them wrong
