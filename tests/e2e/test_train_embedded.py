@@ -7,7 +7,10 @@ import sys
 import pytest
 import torch
 
-from ip2p.ip2p_core.checkpoint import read_checkpoint
+from ip2p.ip2p_core.checkpoint import embedded_model_path, read_checkpoint
+from ip2p.ip2p_core.pair_record import ImageBytes, PairRecord
+from ip2p.ip2p_core.pair_store import PairStore, PairWriter
+from ip2p.ip2p_core.triplet import Triplet
 from ip2p.trainer.diffusers_adapter import load_editor
 from ip2p.trainer.edit import edit_images
 
@@ -66,3 +69,22 @@ def test_a_training_may_start_from_an_autoencoder_or_from_an_editor(trained, tmp
     encoder = [name for name in first if name.startswith("first_stage_model.encoder.")]
     assert all(torch.equal(first[name], further[name]) for name in encoder)
     assert not torch.equal(first["model.diffusion_model.out.2.bias"], further["model.diffusion_model.out.2.bias"])
+
+
+def test_the_embedded_generator_becomes_an_editor_that_learns_from_generated_pairs_too(tmp_path):
+    generated = tmp_path / "generated"
+    with PairWriter(generated, {"made_by": "a test"}) as writer:
+        for number in range(10):
+            pictures = [ImageBytes.from_tensor(torch.full((96, 96, 3), value)) for value in (number / 10, 1.0)]
+            triplet = Triplet("a", f"make it white, number {number}", "b", "written")
+            writer.add_record(PairRecord(f"prompt-{number}", 0, triplet, 0, 0.3, 3.0, "paper_text", None, *pictures))
+    start = embedded_model_path("generator")
+    train(tmp_path, "--start", str(start), "--pairs", str(generated))
+    before, after = read_checkpoint(start), read_checkpoint(tmp_path / "editor.safetensors")
+    assert (after.config.kind, after.config.in_channels, after.config.working_resolution) == ("editor", 8, 64)
+    assert after.config.unet == {**before.config.unet, "in_channels": 8}
+    name = "model.diffusion_model.input_blocks.0.0.weight"
+    assert torch.allclose(after.state[name][:, :4], before.state[name], atol=0.05)
+    for stage in ("pairs_32", "pairs_64"):
+        modes = [record.mode for record in PairStore(tmp_path / "run" / stage).records("train")]
+        assert modes.count("paper_text") >= 3
