@@ -8,8 +8,9 @@ from ip2p.ip2p_core.pair_record import ImageBytes, PairRecord
 from ip2p.ip2p_core.pair_store import PairStore, PairWriter
 from ip2p.ip2p_core.train_job import TrainConfig
 from ip2p.ip2p_core.triplet import Triplet
-from ip2p.trainer.embedded.command import SMOKE, Plan, stage_settings, train
+from ip2p.trainer.embedded.command import stage_settings, train
 from ip2p.trainer.embedded.pairs import GENERATED_COPIES, write_pairs
+from ip2p.trainer.embedded.plan import SMOKE, Plan
 
 SIDES = (32, 48, 64)
 
