@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from ip2p.ip2p_core.checkpoint import embedded_model_path, read_checkpoint
-from ip2p.ip2p_core.pair_record import ImageBytes, PairRecord
-from ip2p.ip2p_core.pair_store import PairStore, PairWriter
-from ip2p.ip2p_core.triplet import Triplet
+from ip2p.ip2p_core.pair_store import PairStore
+from ip2p.tests.generated_pairs import write_generated
 from ip2p.trainer.diffusers_adapter import load_editor
 from ip2p.trainer.edit import edit_images
 
@@ -72,12 +71,7 @@ def test_a_training_may_start_from_an_autoencoder_or_from_an_editor(trained, tmp
 
 
 def test_the_embedded_generator_becomes_an_editor_that_learns_from_generated_pairs_too(tmp_path):
-    generated = tmp_path / "generated"
-    with PairWriter(generated, {"made_by": "a test"}) as writer:
-        for number in range(10):
-            pictures = [ImageBytes.from_tensor(torch.full((96, 96, 3), value)) for value in (number / 10, 1.0)]
-            triplet = Triplet("a", f"make it white, number {number}", "b", "written")
-            writer.add_record(PairRecord(f"prompt-{number}", 0, triplet, 0, 0.3, 3.0, "paper_text", None, *pictures))
+    generated = write_generated(tmp_path / "generated", [96] * 10)
     start = embedded_model_path("generator")
     train(tmp_path, "--start", str(start), "--pairs", str(generated))
     before, after = read_checkpoint(start), read_checkpoint(tmp_path / "editor.safetensors")

@@ -1,13 +1,11 @@
 """The data and the stages of the embedded editor's training."""
 
 import pytest
-import torch
 
 from ip2p.ip2p_core.errors import ConfigError
-from ip2p.ip2p_core.pair_record import ImageBytes, PairRecord
-from ip2p.ip2p_core.pair_store import PairStore, PairWriter
+from ip2p.ip2p_core.pair_store import PairStore
 from ip2p.ip2p_core.train_job import TrainConfig
-from ip2p.ip2p_core.triplet import Triplet
+from ip2p.tests.generated_pairs import write_generated
 from ip2p.trainer.embedded.command import stage_settings, train
 from ip2p.trainer.embedded.pairs import GENERATED_COPIES, write_pairs
 from ip2p.trainer.embedded.plan import SMOKE, Plan
@@ -18,13 +16,7 @@ SIDES = (32, 48, 64)
 @pytest.fixture
 def generated(tmp_path):
     """A dataset of 40 prompts in pictures of each of three sizes."""
-    with PairWriter(tmp_path / "generated", {"made_by": "a test"}) as writer:
-        for number in range(120):
-            side = SIDES[number % 3]
-            pictures = [ImageBytes.from_tensor(torch.full((side, side, 3), value)) for value in (number / 120, 1.0)]
-            triplet = Triplet("a", f"do {number}", "b", "written")
-            writer.add_record(PairRecord(f"prompt-{number}", 0, triplet, 0, 0.3, 3.0, "paper_text", None, *pictures))
-    return tmp_path / "generated"
+    return write_generated(tmp_path / "generated", SIDES * 40)
 
 
 @pytest.mark.parametrize("plan", [Plan(), Plan(precision="bf16"), SMOKE], ids=["full", "bf16", "smoke"])
