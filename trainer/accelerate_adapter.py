@@ -15,6 +15,15 @@ from ..ip2p_core.errors import ConfigError
 MIXED = {"fp32": "no", "fp64": "no", "bf16": "bf16", "fp16": "fp16"}
 
 
+def is_emulated(precision: str, device: torch.device) -> bool:
+    """Say whether a device has no arithmetic of a number format, so that it takes many times as long as fp32 there."""
+    if device.type != "cpu" or precision not in ("bf16", "fp16"):
+        return False
+    kernels = torch.ops.mkldnn
+    is_native = kernels._is_mkldnn_bf16_supported if precision == "bf16" else kernels._is_mkldnn_fp16_supported  # noqa: SLF001
+    return not (torch._C._has_mkldnn and is_native())  # noqa: SLF001
+
+
 class Processes:
     """The processes of a training: this one alone, or those that `accelerate launch` or `torchrun` started.
 
@@ -52,6 +61,11 @@ class Processes:
     def unwrap(self, network: nn.Module) -> Any:
         """Return the network inside the wrappers."""
         return self._accelerator.unwrap_model(network)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Compute in the number format of the training."""
+        context: AbstractContextManager[Any] = self._accelerator.autocast()
+        return context
 
     def accumulating(self, network: nn.Module, *, is_last: bool) -> AbstractContextManager[Any]:
         """Leave the gradients of other processes for the last micro-batch of a step."""

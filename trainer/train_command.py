@@ -26,7 +26,7 @@ from .training.loop import TrainingLoop
 from .training.network import TrainedNetwork, is_replayed, make_network
 from .training.objective_step import EditObjective
 from .training.pictures import EditPairs
-from .training.plan import describe_plan
+from .training.plan import describe_plan, hints
 from .training.run_log import RunLog
 from .training.setup import RunParts, build_cache, check_batch, make_batches, make_objective, prepare_parts
 from .training.validation import FOLDER, Validation, averaged
@@ -70,7 +70,8 @@ def make_loop(config: TrainConfig, processes: Processes, log: RunLog) -> tuple[R
         What it is made of, what it trains, and its loop.
     """
     parts = prepare_parts(config, processes.device)
-    log.say(_describe(parts))
+    for text in (_describe(parts), *hints(config, processes.device)):
+        log.say(text)
     build_cache(parts, processes, lambda done, count: log.say(f"cached {done} of {count} files"))
     network = make_network(parts.editor, config)
     if config.compile:

@@ -24,6 +24,8 @@ from ip2p.trainer.edit import default_settings, edit_images
 from ip2p.trainer.training.pictures import EditPairs, nearest_shape
 
 NUM_PAIRS = 10
+CPUINFO = Path("/proc/cpuinfo")
+CPU_FLAGS = set(CPUINFO.read_text().split()) if CPUINFO.exists() else set()
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +122,20 @@ def test_encoding_on_the_way_gives_the_loss_of_the_cache(tmp_path, bases, datase
         train(tmp_path, bases, dataset, cache=name, output=str(tmp_path / name), **changes)
     first, second = (train_cases.events(tmp_path / name)[0]["loss"] for name in ("latents", "none"))
     assert first == pytest.approx(second, rel=2e-3)  # the cache is in half precision
+
+
+@pytest.mark.soak
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # in torch itself
+def test_a_compiled_run_has_the_losses_of_one_that_is_not(tmp_path, bases, dataset):
+    for compiled in (False, True):
+        changes = {"compile": compiled, "steps": 2, "output": str(tmp_path / str(compiled))}
+        assert train(tmp_path, bases, dataset, **changes) == 0
+    plain, compiled = (
+        [event["loss"] for event in train_cases.events(tmp_path / str(one)) if event["kind"] == "step"]
+        for one in (False, True)
+    )
+    assert compiled == pytest.approx(plain, rel=1e-4)
+    assert len(plain) > 1
 
 
 @pytest.mark.parametrize(
@@ -229,6 +245,15 @@ def test_pairs_of_other_sizes_than_the_rest_train_along(tmp_path, bases, buckets
             record = train_cases.rendered_pair(number, side)
             writer.add_record(replace(record, prompt_id=f"{number:016x}"))
     assert train(tmp_path, bases, tmp_path / "odd", buckets=buckets, batch_size=2) == 0
+
+
+@pytest.mark.skipif(not CPU_FLAGS, reason="this system does not say what its processor computes with")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_number_format_that_the_processor_emulates_is_named(tmp_path, bases, dataset, precision, capsys):
+    config = train_cases.write_config(tmp_path, bases, dataset, precision=precision)
+    assert main(["train", str(config), "--dry-run"]) == 0
+    is_native = precision == "fp32" or {"avx512vl", "avx512bw", "avx512dq"} <= CPU_FLAGS
+    assert ("has no bf16 arithmetic" in capsys.readouterr().out) == (not is_native)
 
 
 def test_a_dry_run_says_what_it_would_take_and_writes_nothing(tmp_path, bases, dataset, capsys):

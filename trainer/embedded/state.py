@@ -12,15 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..accelerate_adapter import is_emulated
+
 CPU = torch.device("cpu")
 
 
 def half_precision(device: torch.device = CPU) -> AbstractContextManager[Any]:
     """Compute in bfloat16 on devices that do; on other processors it would be emulated, twenty times slower."""
-    is_native = device.type != "cpu" or (
-        torch._C._has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported()  # noqa: SLF001
-    )
-    return torch.autocast(device.type, torch.bfloat16, enabled=is_native)
+    return torch.autocast(device.type, torch.bfloat16, enabled=not is_emulated("bf16", device))
 
 
 def device_of(module: nn.Module) -> torch.device:

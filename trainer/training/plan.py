@@ -7,7 +7,7 @@ import time
 import torch
 
 from ...ip2p_core.train_job import TrainConfig
-from ..accelerate_adapter import Processes
+from ..accelerate_adapter import Processes, is_emulated
 from .batches import MicroBatch
 from .latents import PairLatents
 from .network import make_network, trained_parameters
@@ -34,7 +34,9 @@ def describe_plan(config: TrainConfig, parts: RunParts, processes: Processes) ->
     seconds = []
     for _ in range(1 + NUM_MEASURED):
         started = time.monotonic()
-        objective.loss(network, batch).backward()  # type: ignore[no-untyped-call]
+        with processes.autocast():
+            loss = objective.loss(network, batch)
+        loss.backward()  # type: ignore[no-untyped-call]
         network.zero_grad(set_to_none=True)
         seconds.append(time.monotonic() - started)
     per_step = min(seconds) * config.batch_size / config.micro_batch_size / processes.count
@@ -53,7 +55,18 @@ def describe_plan(config: TrainConfig, parts: RunParts, processes: Processes) ->
         f"{trained / 1e6:.1f} of {held / 1e6:.1f} million weights are trained; weights, gradients, optimizer and average take "
         f"{static / 2**30:.2f} GiB, the peak with a micro-batch was {(peak_memory_mib(processes.device) or 0) / 1024:.2f} GiB.\n"
         f"Disk: checkpoints {checkpoints / 1e9:.2f} GB in {config.output}, cache {cached / 1e9:.2f} GB."
+        + "".join(f"\n{hint}" for hint in hints(config, processes.device))
     )
+
+
+def hints(config: TrainConfig, device: torch.device) -> list[str]:
+    """Say what makes a run slower than it need be."""
+    if not is_emulated(config.precision, device):
+        return []
+    return [
+        f"This processor has no {config.precision} arithmetic and emulates it, many times slower than fp32: "
+        "--set precision=fp32 is faster here."
+    ]
 
 
 def _example(config: TrainConfig, parts: RunParts) -> MicroBatch:
