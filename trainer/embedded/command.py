@@ -103,7 +103,7 @@ def _untuned(plan: Plan) -> dict[str, Any]:
         "default_image_guidance_scale": 1.0,
         "default_steps": 2,
         "default_sampler": "euler",
-        "working_resolution": plan.stages[-1].size,
+        "working_resolution": plan.working_resolution,
         "size_multiple": models.SIZE_MULTIPLE,
         "licence": "MIT",
     }
@@ -230,6 +230,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--autoencoder", type=Path, default=None, help="take the autoencoder of this model")
     parser.add_argument("--pairs", type=Path, default=None, help="a dataset of generated pairs to learn from too")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="default: %(default)s")
+    sizes = [stage.size for stage in Plan.stages]
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", choices=sizes, default=sizes, help="stages to run; default: all"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--smoke", action="store_true", help="a few seconds of every stage: checks wiring, not quality")
@@ -240,6 +244,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         plan = Plan(
             autoencoder_minutes=options.autoencoder_minutes,
             decoder_minutes=options.decoder_minutes,
+            stages=tuple(stage for stage in Plan.stages if stage.size in options.sizes),
             seed=options.seed,
             threads=options.threads,
             precision=options.precision,

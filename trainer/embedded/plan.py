@@ -41,6 +41,8 @@ class Plan:
         Stage(size=128, num_originals=300, num_scenes=550, steps=1_000, learning_rate=3e-4),
         Stage(size=256, num_originals=80, num_scenes=160, steps=250, batch_size=8, learning_rate=2e-4),
     )
+    working_resolution: int = 256
+    """Of the model file: what pictures are edited at, whatever sizes it was trained at."""
     seed: int = 0
     threads: int = 2
     precision: str = "fp32"
@@ -58,6 +60,7 @@ SMOKE = Plan(
         Stage(size=32, num_originals=2, num_scenes=4, steps=3, batch_size=4),
         Stage(size=64, num_originals=2, num_scenes=4, steps=2, batch_size=2),
     ),
+    working_resolution=64,
     pool_size=16,
     is_compiled=False,
     search=Search(num_photos=1, num_scenes=1, text_scales=(1.0,), image_scales=(1.0,), samplers=(("euler", 2),)),
