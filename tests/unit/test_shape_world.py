@@ -2,19 +2,20 @@
 
 import json
 import random
+from collections import Counter
 
 import numpy as np
 import pytest
 
 from ip2p.ip2p_core.pair_store import PairStore
-from ip2p.trainer.embedded.pairs import CLOSINGS, OPENINGS, plan_groups, training_scene_edits, write_pairs
+from ip2p.trainer.embedded.pairs import CLOSINGS, OPENINGS, ZOOMS, plan_groups, training_scene_edits, write_pairs
 from ip2p.trainer.embedded.pictures import HELD_OUT_PHOTOS, TRAINING_PHOTOS
 from ip2p.trainer.photo_edits import EFFECTS, apply_effect, held_out_wording, training_wordings
 from ip2p.trainer.photo_edits import WORDINGS as EFFECT_WORDINGS
 from ip2p.trainer.shape_world.edits import EDIT_TYPES, WORDINGS, inverse_edit, random_edit
 from ip2p.trainer.shape_world.judge import judge
 from ip2p.trainer.shape_world.render import render, render_mask
-from ip2p.trainer.shape_world.scene import HELD_OUT_COMBINATIONS, PALETTE, random_scene
+from ip2p.trainer.shape_world.scene import BACKGROUNDS, HELD_OUT_COMBINATIONS, PALETTE, random_scene
 
 SIZE = 48
 
@@ -97,6 +98,27 @@ def test_pictures_of_a_plan_do_not_depend_on_how_many_are_asked_for():
     for one, other in zip(short, long, strict=False):
         for picture, same in zip(one.pictures, other.pictures, strict=True):
             np.testing.assert_array_equal(picture, same)
+
+
+def test_the_pictures_of_a_training_scene_are_one_part_of_it_enlarged_with_an_object_in_it():
+    side, zooms = 16, Counter()
+    for index, group in enumerate(plan_groups(0, side, num_originals=0, num_scenes=40)):
+        edits = training_scene_edits(side, index)
+        pictures = np.concatenate(group.pictures, -1)
+        scenes = [edits[0].before, *(edit.after for edit in edits)]
+        zoom = next(zoom for zoom in set(ZOOMS) if is_part(pictures, scenes, zoom))
+        zooms[zoom] += 1
+        ground = np.array(BACKGROUNDS[scenes[0].background]) / 255
+        assert (np.abs(group.pictures[0] - ground).max(-1) > 0.1).any()
+    assert zooms.keys() == set(ZOOMS)
+
+
+def is_part(pictures, scenes, zoom) -> bool:
+    """Say whether the same part of all scenes, drawn so much larger, is [h, w, channels of all]."""
+    side = len(pictures)
+    whole = np.concatenate([render(scene, zoom * side) for scene in scenes], -1)
+    parts = np.lib.stride_tricks.sliding_window_view(whole, (side, side), axis=(0, 1))
+    return bool((parts == np.moveaxis(pictures, -1, 0)).all((-3, -2, -1)).any())
 
 
 def test_training_pairs_become_a_dataset_with_other_wordings_beside_four_in_ten_of_them_with_fillers(tmp_path):

@@ -23,13 +23,19 @@ from ...ip2p_core.triplet import Triplet
 from ..photo_edits import EFFECTS, RESULTS, apply_effect, training_wordings
 from ..shape_world.edits import SceneEdit, inverse_edit, random_edit
 from ..shape_world.render import render
-from ..shape_world.scene import random_scene
+from ..shape_world.scene import Scene, random_scene
 from .pictures import FloatImage, training_picture
 
 EFFECTS_PER_PICTURE = 6
 EDITS_PER_SCENE = 3
 EDIT_TYPE_WEIGHTS = {"recolour": 10, "replace": 3, "remove": 4, "background": 4}
 """Additions come as the inverses of removals."""
+NUM_OBJECTS = (1, 2, 2, 3)
+"""Of a scene, one drawn: mostly several, so that an edit learns to leave the others alone."""
+ZOOMS = (1, 1, 2, 2, 4)
+"""Enlargement of a scene, one drawn; so enlarged, a part of it shows what a small part of a large picture does."""
+LARGEST_SIDE = 256
+"""Of an enlarged scene in pixels: pictures are edited no larger."""
 IDENTITY_SHARE = 0.65
 """Originals with a pair under whose instruction nothing changes: a tenth of all pairs."""
 VARIED_SHARE = 0.4
@@ -61,7 +67,7 @@ class Group(NamedTuple):
 def training_scene_edits(seed: int, index: int) -> list[SceneEdit]:
     """Edits of one scene, without held-out combinations or wordings."""
     rng = random.Random(f"{seed}/{index}")
-    scene = random_scene(rng, rng.choice((1, 1, 2, 2, 3)))
+    scene = random_scene(rng, rng.choice(NUM_OBJECTS))
     edits: list[SceneEdit] = []
     while len(edits) < EDITS_PER_SCENE:
         kind = rng.choices(list(EDIT_TYPE_WEIGHTS), list(EDIT_TYPE_WEIGHTS.values()))[0]
@@ -108,7 +114,18 @@ def _scene_group(seed: int, size: int, index: int) -> Group:
         captions = scenes[0].caption(), scenes[place].caption()
         plans.append(EditPlan(0, place, captions, edit.training_instructions()))
         plans.append(EditPlan(place, 0, captions[::-1], inverse_edit(rng, edit).training_instructions()))
-    return Group(name, [render(scene, size) for scene in scenes], plans)
+    zoom = rng.choice([one for one in ZOOMS if one == 1 or one * size <= LARGEST_SIDE])
+    left, top = _window(rng, scenes[0], zoom, size)
+    pictures = [render(scene, zoom * size)[top : top + size, left : left + size] for scene in scenes]
+    return Group(name, pictures, plans)
+
+
+def _window(rng: random.Random, scene: Scene, zoom: int, size: int) -> tuple[int, int]:
+    """Left and top of a part of the enlarged scene, with the middle of an object in it."""
+    thing, largest = rng.choice(scene.objects), (zoom - 1) * size
+    places = (round(place * zoom * size - rng.uniform(0.1, 0.9) * size) for place in (thing.x, thing.y))
+    left, top = (min(max(place, 0), largest) for place in places)
+    return left, top
 
 
 def write_pairs(
