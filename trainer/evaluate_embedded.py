@@ -31,7 +31,7 @@ from .measure import BATCH, edit_many, round_trip, to_tensor
 from .photo_edits import EFFECTS, WORDINGS, apply_effect, held_out_wording
 from .shape_world.edits import SceneEdit, random_edit
 from .shape_world.judge import nearest_name
-from .shape_world.render import render
+from .shape_world.render import render, render_mask
 from .shape_world.scene import PALETTE, random_scene
 
 TEXT_SCALES = (0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6)
@@ -49,6 +49,8 @@ class SceneScore:
     """L1 to AE(target) outside the mask."""
     distance: float | None
     """D of the whole picture; recolourings are judged by their colour instead, which saves time."""
+    kept: tuple[bool, ...] = ()
+    """Of a recolouring: whether each of the other objects has its colour still."""
 
 
 def held_out_photo(name: str, resolution: int, multiple: int) -> Tensor:
@@ -108,8 +110,16 @@ def score_scenes(editor: Editor, settings: EditSettings, edits: Sequence[SceneEd
             outside = mask < 0.01
             is_right = nearest_colour(results[i], mask) == edit.colour if is_recolour else None
             away = float((results[i] - expected[i]).abs()[outside].mean()) if bool(outside.any()) else 0.0
-            scores.append(SceneScore(edit, is_right, away, None if distances is None else float(distances[i])))
+            kept = others_kept(results[i], edit) if is_recolour else ()
+            scores.append(SceneScore(edit, is_right, away, None if distances is None else float(distances[i]), kept))
     return scores
+
+
+def others_kept(image: Tensor, edit: SceneEdit) -> tuple[bool, ...]:
+    """Say of each object that a recolouring should leave alone whether it has its colour in a square image [H, H, 3]."""
+    others = [thing for thing in edit.before.objects if thing not in (edit.changed or ())]
+    masks = [torch.from_numpy(render_mask((thing,), len(image))) for thing in others]
+    return tuple(nearest_colour(image, mask) == thing.colour for thing, mask in zip(others, masks, strict=True))
 
 
 def with_scales(settings: EditSettings, s_T: float, s_I: float) -> EditSettings:
@@ -168,6 +178,8 @@ def print_report(report: dict[str, Any]) -> None:
     print(f"identity, L1 to the round trip: {row['trained']:.4f} / {row['held_out']:.4f}")  # noqa: T201
     for name, scene in report["scenes"].items():
         right = f"D {scene['distance']:.3f}" if scene["right"] is None else f"colour right {100 * scene['right']:.1f} %"
+        if scene["others_kept"] is not None:
+            right += f", others kept theirs {100 * scene['others_kept']:.1f} %"
         print(f"scenes, {name:12s} n={scene['n']}: {right}, outside L1 {scene['outside']:.4f}")  # noqa: T201
     correlation = report.get("correlation")
     if correlation:
@@ -179,8 +191,10 @@ def summarise(scores: Sequence[SceneScore]) -> dict[str, Any]:
     """Means over the edits of one type."""
     right = [s.is_colour_right for s in scores if s.is_colour_right is not None]
     distances = [s.distance for s in scores if s.distance is not None]
+    kept = [is_kept for s in scores for is_kept in s.kept]
     return {
         "n": len(scores),
+        "others_kept": float(np.mean(kept)) if kept else None,
         "right": float(np.mean(right)) if right else None,
         "outside": float(np.mean([s.outside for s in scores])),
         "distance": float(np.mean(distances)) if distances else None,

@@ -113,6 +113,14 @@ def test_the_pictures_of_a_training_scene_are_one_part_of_it_enlarged_with_an_ob
     assert zooms.keys() == set(ZOOMS)
 
 
+def test_outside_the_mask_of_a_training_scene_there_is_background_alone():
+    for group in plan_groups(0, SIZE, num_originals=0, num_scenes=20):
+        outside = group.objects == 0
+        for picture in group.pictures:
+            assert np.ptp(picture[outside], axis=0).max() < 1e-6
+        assert (group.objects > 0.99).any()
+
+
 def is_part(pictures, scenes, zoom) -> bool:
     """Say whether the same part of all scenes, drawn so much larger, is [h, w, channels of all]."""
     side = len(pictures)
@@ -127,6 +135,7 @@ def test_training_pairs_become_a_dataset_with_other_wordings_beside_four_in_ten_
     wordings = json.loads((tmp_path / "pairs_wordings.json").read_text())
     assert {record.triplet.instruction for record in records} == set(wordings)
     assert all(record.original.picture().size == (32, 32) for record in records[:3])
+    assert all((record.mask is None) == record.prompt_id.startswith("photo") for record in records)
     for own, others in wordings.items():
         filled = [text for text in others if text.startswith(OPENINGS) or text.endswith(CLOSINGS)]
         assert len(filled) / (1 + len(others)) == pytest.approx(0.4, abs=0.07)

@@ -35,6 +35,8 @@ from .tune import tune
 logger = logging.getLogger(__name__)
 
 MODELS, BASE = "models", "base"
+OBJECTS_SHARE = 0.4
+"""Of the loss of a scene's pair, for all its objects alike; weighing what changes alone, others change with it (docs/adr/0017)."""
 
 
 def train(
@@ -162,6 +164,8 @@ def stage_settings(run: Path, stage: Stage, base: str, plan: Plan) -> dict[str, 
         "micro_batch_size": stage.batch_size,
         "learning_rate": stage.learning_rate,
         "resolution": stage.size,
+        "change_share": 0.0,
+        "mask_share": OBJECTS_SHARE,
         "validation_steps": min(1000, stage.steps),
         "validation_pairs": 8,
         "compile": stage.is_compiled,

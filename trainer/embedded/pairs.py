@@ -22,7 +22,7 @@ from ...ip2p_core.pair_store.durable_files import write_durably
 from ...ip2p_core.triplet import Triplet
 from ..photo_edits import EFFECTS, RESULTS, apply_effect, training_wordings
 from ..shape_world.edits import SceneEdit, inverse_edit, random_edit
-from ..shape_world.render import render
+from ..shape_world.render import render, render_mask
 from ..shape_world.scene import Scene, random_scene
 from .pictures import FloatImage, training_picture
 
@@ -62,6 +62,8 @@ class Group(NamedTuple):
     name: str
     pictures: list[FloatImage]
     edits: list[EditPlan]
+    objects: FloatImage | None = None
+    """Where there are objects in any of the pictures [H, W], in [0, 1]; None in photographs."""
 
 
 def training_scene_edits(seed: int, index: int) -> list[SceneEdit]:
@@ -116,8 +118,10 @@ def _scene_group(seed: int, size: int, index: int) -> Group:
         plans.append(EditPlan(place, 0, captions[::-1], inverse_edit(rng, edit).training_instructions()))
     zoom = rng.choice([one for one in ZOOMS if one == 1 or one * size <= LARGEST_SIDE])
     left, top = _window(rng, scenes[0], zoom, size)
-    pictures = [render(scene, zoom * size)[top : top + size, left : left + size] for scene in scenes]
-    return Group(name, pictures, plans)
+    window = np.s_[top : top + size, left : left + size]
+    pictures = [render(scene, zoom * size)[window] for scene in scenes]
+    objects = np.max([render_mask(scene.objects, zoom * size) for scene in scenes], axis=0)[window]
+    return Group(name, pictures, plans, objects)
 
 
 def _window(rng: random.Random, scene: Scene, zoom: int, size: int) -> tuple[int, int]:
@@ -150,14 +154,15 @@ def write_pairs(
     wordings: dict[str, list[str]] = {}
     with PairWriter(folder, {"made_by": "ip2p train-embedded", **config}) as writer:
         for group in plan_groups(seed, size, num_originals, num_scenes):
-            pictures = [ImageBytes.from_tensor(torch.from_numpy(picture)) for picture in group.pictures]
+            pictures = [_encoded(picture) for picture in group.pictures]
+            mask = None if group.objects is None else _encoded(np.repeat(group.objects[..., None], 3, -1))
             records = []
             for i, edit in enumerate(group.edits):
                 own, *others = edit.wordings
                 wordings.setdefault(own, [*others, *_varied(edit.wordings)])
                 triplet = Triplet(edit.captions[0], own, edit.captions[1], "rendered")
                 pair = pictures[edit.original], pictures[edit.edited]
-                records.append(PairRecord(group.name, i, triplet, 0, None, None, "rendered", None, *pair))
+                records.append(PairRecord(group.name, i, triplet, 0, None, None, "rendered", None, *pair, mask))
             writer.add(Unit(group.name, 0, len(records)), records)
         for record in generated_records(generated, size) if generated else ():
             writer.add_record(record)
@@ -165,6 +170,10 @@ def write_pairs(
     path = folder.with_name(f"{folder.name}_wordings.json")
     write_durably(path, lambda beside: beside.write_text(text))
     return path
+
+
+def _encoded(picture: FloatImage) -> ImageBytes:
+    return ImageBytes.from_tensor(torch.from_numpy(picture))
 
 
 def generated_records(dataset: Path, size: int) -> Iterator[PairRecord]:
