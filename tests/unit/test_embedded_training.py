@@ -2,10 +2,11 @@
 
 import pytest
 
-from ip2p.ip2p_core.errors import ConfigError
+from ip2p.ip2p_core.errors import ConfigError, PairStoreError
 from ip2p.ip2p_core.pair_store import PairStore
 from ip2p.ip2p_core.train_job import TrainConfig
 from ip2p.tests.generated_pairs import write_generated
+from ip2p.trainer.embedded import pairs
 from ip2p.trainer.embedded.command import stage_settings, train
 from ip2p.trainer.embedded.pairs import GENERATED_COPIES, write_pairs
 from ip2p.trainer.embedded.plan import SMOKE, Plan
@@ -44,6 +45,14 @@ def test_generated_pairs_come_in_several_times_where_they_are_large_enough_and_t
         assert {record.key for record in found} <= {record.key for record in PairStore(path).records("train")}
         originals = {record.triplet.instruction: record.original.read() for record in wanted}
         assert all(record.original.read() == originals[record.triplet.instruction] for record in found)
+
+
+def test_a_half_written_dataset_of_an_older_recipe_is_refused(tmp_path, monkeypatch):
+    with monkeypatch.context() as older:
+        older.setattr(pairs, "RECIPE", pairs.RECIPE - 1)
+        write_pairs(tmp_path / "pairs", seed=0, size=32, num_originals=1, num_scenes=0)
+    with pytest.raises(PairStoreError, match="recipe"):
+        write_pairs(tmp_path / "pairs", seed=0, size=32, num_originals=1, num_scenes=1)
 
 
 def test_generated_pairs_that_are_too_small_for_every_stage_are_refused_before_anything_is_trained(generated, tmp_path):

@@ -40,6 +40,8 @@ IDENTITY_SHARE = 0.65
 """Originals with a pair under whose instruction nothing changes: a tenth of all pairs."""
 VARIED_SHARE = 0.4
 """Wordings with an opening or a closing that says nothing, so that single words are learnt (docs/adr/0007)."""
+RECIPE = 2
+"""Goes up when other pairs come of the same numbers, so that a half-written dataset of before is refused."""
 GENERATED_COPIES = 3
 """Of each generated pair: there are few of them, and rendered ones as many as one likes."""
 OPENINGS = ("please ", "now ", "could you ", "can you please ", "in this picture, ", "edit: ", "next, ")
@@ -148,7 +150,8 @@ def write_pairs(
     Returns:
         The file of the wordings.
     """
-    config: dict[str, Any] = {"seed": seed, "size": size, "originals": num_originals, "scenes": num_scenes}
+    config: dict[str, Any] = {"recipe": RECIPE, "seed": seed, "size": size}
+    config |= {"originals": num_originals, "scenes": num_scenes}
     if generated:
         config["generated"] = PairStore(generated).manifest.config_hash
     wordings: dict[str, list[str]] = {}

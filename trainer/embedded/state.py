@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 
 
 def half_precision(device: torch.device = CPU) -> AbstractContextManager[Any]:
-    """Compute in bfloat16 on devices that do; on other processors it would be emulated, twenty times slower."""
+    """Compute in bfloat16 on devices that do; on other processors it would be emulated, 20 to 80 times slower."""
     return torch.autocast(device.type, torch.bfloat16, enabled=not is_emulated("bf16", device))
 
 
