@@ -18,7 +18,7 @@ from ip2p.tests.e2e.pair_cases import NUM_SAMPLES, assert_same_pictures, ledger,
 from ip2p.trainer.__main__ import main
 
 SLOW = {"num_samples": 12, "steps": 16}
-ENOUGH_SECONDS = 300
+ENOUGH_SECONDS = 900
 
 
 def processes_named(part: str) -> list[int]:
