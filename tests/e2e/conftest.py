@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,35 +13,14 @@ import pytest
 from PIL import Image
 
 from ip2p.tests import tiny, tiny_clip
+from ip2p.tests.forked import NO_LIMITS, Limits, ip2p
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
 
 
 def command(*arguments: object) -> list[str]:
+    """What a user types."""
     return [sys.executable, "-m", "ip2p.trainer", *map(str, arguments)]
-
-
-_KILLED_AT = """
-import os, signal, sys
-countdown, events = int(sys.argv[1]), sys.argv[2].split()
-def hook(name, arguments):
-    global countdown
-    if name in events:
-        countdown -= 1
-        if countdown == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-import torch
-torch.set_num_threads(1)
-from ip2p.trainer.__main__ import main
-sys.addaudithook(hook)
-sys.exit(main(sys.argv[3:]))
-"""
-
-
-def killed_command(kill_at: int, events: set[str], *arguments: object) -> list[str]:
-    """`ip2p` that kills itself with SIGKILL before the so manieth of Python's audit events, such as a file's renaming."""
-    return [sys.executable, "-c", _KILLED_AT, str(kill_at), " ".join(sorted(events)), *map(str, arguments)]
 
 
 @pytest.fixture(scope="session")
@@ -80,19 +58,11 @@ def make_workplace(folder: Path, models: Path) -> Path:
 
 
 def run_cli(
-    workplace: Path, *arguments: object, model: str | None = "tiny", **options: object
+    workplace: Path, *arguments: object, model: str | None = "tiny", limits: Limits = NO_LIMITS
 ) -> subprocess.CompletedProcess[str]:
     """Run `ip2p` in a folder."""
     chosen = [] if model is None else ["--model", model]
-    return subprocess.run(
-        command(*arguments, *chosen),
-        cwd=workplace,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        check=False,
-        **options,
-    )
+    return ip2p(*arguments, *chosen, cwd=workplace, limits=limits)
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from ip2p.ip2p_core.instruction_writer import write_edit
 from ip2p.ip2p_core.instruction_writer.prompts import base_completion, base_prompt
+from ip2p.tests.forked import ENVIRONMENT, ip2p
 from ip2p.trainer.shape_world.scene import random_scene
 
 PAD, END = "<pad>", "<end>"
@@ -99,10 +100,7 @@ def run_triplets(settings: dict, folder: Path, *arguments: str, seconds: float =
     """Run ip2p triplets with these settings."""
     path = folder / "triplets_config.json"
     path.write_text(json.dumps(settings), encoding="utf-8")
-    command = [sys.executable, "-m", "ip2p.trainer", "triplets", str(path), *arguments]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=seconds, env={**os.environ, **environment}
-    )
+    return ip2p("triplets", path, *arguments, environment={**ENVIRONMENT, **environment}, timeout=seconds)
 
 
 def free_port() -> int:

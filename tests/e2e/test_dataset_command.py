@@ -13,13 +13,12 @@ import pytest
 from PIL import Image
 
 from ip2p.ip2p_core.pair_store import PairStore
-from ip2p.tests.e2e.conftest import ENVIRONMENT, command, noise_picture, one_sentence
+from ip2p.tests.e2e.conftest import noise_picture, one_sentence
+from ip2p.tests.forked import ip2p
 
 
 def dataset(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command("dataset", *arguments), cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False
-    )
+    return ip2p("dataset", *arguments, cwd=folder)
 
 
 @pytest.fixture(scope="module")

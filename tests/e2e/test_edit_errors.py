@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import subprocess
 from functools import partial
@@ -14,7 +13,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from ip2p.tests.e2e.conftest import ENVIRONMENT, Cli, command, noise_picture, one_sentence
+from ip2p.tests.e2e.conftest import Cli, command, noise_picture, one_sentence
+from ip2p.tests.forked import ENVIRONMENT, Limits
 
 
 @pytest.fixture(autouse=True)
@@ -142,11 +142,7 @@ def test_nan_latents_are_named_instead_of_a_black_picture(cli: Cli, workplace: P
 def test_a_full_disk_is_named_and_finished_pictures_stay(cli: Cli, workplace: Path):
     noise_picture(400, 300).save(workplace / "large.png")
 
-    def limit_file_size() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (64_000, 64_000))
-
-    done = cli("edit", "photo.png", "large.png", "make it night", "-o", "out", preexec_fn=limit_file_size)
+    done = cli("edit", "photo.png", "large.png", "make it night", "-o", "out", limits=Limits(file_bytes=64_000))
     assert done.returncode == 1
     assert "There is no space left to write out/large-make-it-night.png" in one_sentence(done.stderr)
     assert sorted(path.name for path in (workplace / "out").iterdir()) == [

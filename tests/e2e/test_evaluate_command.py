@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 from pathlib import Path
 
 import numpy
@@ -11,7 +10,7 @@ import pytest
 from PIL import Image
 
 from ip2p.ip2p_core.pair_store import PairStore
-from ip2p.tests.e2e.conftest import ENVIRONMENT, command, killed_command, noise_picture, one_sentence
+from ip2p.tests.e2e.conftest import noise_picture, one_sentence
 from ip2p.tests.e2e.eval_cases import (
     NUM_EDITS,
     NUM_EXAMPLES,
@@ -23,6 +22,7 @@ from ip2p.tests.e2e.eval_cases import (
     write_examples,
 )
 from ip2p.tests.e2e.pair_cases import make_config as make_pairs
+from ip2p.tests.forked import Limits, ip2p
 from ip2p.trainer.__main__ import main
 
 
@@ -99,9 +99,7 @@ def test_each_picture_is_the_one_of_ip2p_edit_with_its_seed(tmp_path, eval_model
         eval_models,
     ]
     scales = ["-t", 4, "-g", row["image_scale"], "--steps", 2, "--seed", 3, "--device", "cpu"]
-    done = subprocess.run(
-        command(*arguments, *scales, "-o", tmp_path / "one.png"), capture_output=True, text=True, check=False
-    )
+    done = ip2p(*arguments, *scales, "-o", tmp_path / "one.png")
     assert done.returncode == 0, done.stderr
     one, other = (
         numpy.asarray(Image.open(path)).astype(int) for path in (tmp_path / "one.png", whole / "run" / row["picture"])
@@ -112,8 +110,7 @@ def test_each_picture_is_the_one_of_ip2p_edit_with_its_seed(tmp_path, eval_model
 
 def check_kill(folder: Path, models: Path, whole: Path, kill_at: int) -> None:
     config = make_config(folder, models)
-    killed = killed_command(kill_at, {"os.rename"}, "evaluate", config)
-    assert subprocess.run(killed, env=ENVIRONMENT, capture_output=True, check=False).returncode == -signal.SIGKILL
+    assert ip2p("evaluate", config, limits=Limits(kill_at, {"os.rename"})).returncode == -signal.SIGKILL
     assert main(["evaluate", str(config)]) == 0
     assert {row[:6] for row in scores_of(folder)} == {row[:6] for row in scores_of(whole)}
     for row in rows(folder):
@@ -168,7 +165,7 @@ def test_pictures_that_were_made_elsewhere_are_measured_by_name(tmp_path, eval_m
         output=str(tmp_path / "again"),
         systems=[{"name": "theirs", "kind": "folder", "folder": str(tmp_path / "theirs")}],
     )
-    done = subprocess.run(command("evaluate", again), env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    done = ip2p("evaluate", again)
     assert done.returncode == 2
     assert "holds no picture of the example n2-" in one_sentence(done.stderr)
 

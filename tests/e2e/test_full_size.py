@@ -8,7 +8,8 @@ import subprocess
 import numpy
 import pytest
 
-from ip2p.tests.e2e.conftest import ENVIRONMENT, command, noise_picture, read_picture
+from ip2p.tests.e2e.conftest import command, noise_picture, read_picture
+from ip2p.tests.forked import ENVIRONMENT
 from ip2p.tests.host.test_full_size import MOST_BYTES, full_size  # noqa: F401 - the fixture
 
 

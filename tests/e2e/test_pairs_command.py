@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 
 import pytest
 
 from ip2p.ip2p_core.pair_store import PairStore
 from ip2p.ip2p_core.pair_store.validation import validate
 from ip2p.ip2p_core.triplet import Triplet, prompt_id
-from ip2p.tests.e2e.conftest import killed_command
 from ip2p.tests.e2e.pair_cases import KEEP, NUM_SAMPLES, TRIPLETS, assert_same_pictures, ledger, make_config, pictures
+from ip2p.tests.forked import Limits, ip2p
 from ip2p.trainer.__main__ import main
 
 
@@ -91,8 +90,7 @@ def check_kill(tmp_path, pair_models, kill_at):
     main(["pairs", str(make_config(tmp_path / "whole", pair_models))])
     (tmp_path / "killed").mkdir()
     config = make_config(tmp_path / "killed", pair_models)
-    command = killed_command(kill_at, {"os.rename"}, "pairs", config)
-    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert ip2p("pairs", config, limits=Limits(kill_at, {"os.rename"})).returncode == -signal.SIGKILL
     assert main(["pairs", str(config)]) == 0
     whole, killed = tmp_path / "whole" / "pairs", tmp_path / "killed" / "pairs"
     assert ledger(killed) == ledger(whole)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,8 +12,9 @@ import pytest
 
 from ip2p.ip2p_core.pair_store import PairStore
 from ip2p.ip2p_core.pair_store.validation import validate
-from ip2p.tests.e2e.conftest import ENVIRONMENT, command, one_sentence
+from ip2p.tests.e2e.conftest import command, one_sentence
 from ip2p.tests.e2e.pair_cases import NUM_SAMPLES, assert_same_pictures, ledger, make_config
+from ip2p.tests.forked import ENVIRONMENT, Limits, ip2p
 from ip2p.trainer.__main__ import main
 
 SLOW = {"num_samples": 12, "steps": 16}
@@ -102,9 +102,7 @@ def test_a_killed_worker_is_named_and_the_next_run_goes_on(tmp_path, pair_models
 
 def test_a_workers_mistake_is_one_sentence(tmp_path, pair_models):
     config = make_config(tmp_path, pair_models, generator="editor_a")
-    run = subprocess.run(
-        command("pairs", config, "--workers", 2), capture_output=True, text=True, check=False, env=ENVIRONMENT
-    )
+    run = ip2p("pairs", config, "--workers", 2)
     assert run.returncode == 2
     assert "8 input channels; that is an editor" in one_sentence(run.stderr)
 
@@ -155,15 +153,7 @@ def test_damaged_units_that_wait_for_their_prompt_are_made_again(tmp_path, pair_
 
 def test_a_full_disk_stops_with_one_sentence_and_the_next_run_goes_on(tmp_path, pair_models, whole):
     config = make_config(tmp_path, pair_models)
-    code = (
-        "import resource, sys, torch\n"
-        "from ip2p.trainer.__main__ import main\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))\n"
-        "sys.exit(main(sys.argv[1:]))\n"
-    )
-    run = subprocess.run(
-        [sys.executable, "-c", code, "pairs", str(config)], capture_output=True, text=True, check=False, env=ENVIRONMENT
-    )
+    run = ip2p("pairs", config, limits=Limits(file_bytes=9000))
     assert run.returncode == 2
     assert "There is no space left to write " in one_sentence(run.stderr)
     assert list(tmp_path.rglob("*.part")) == []

@@ -1,23 +1,21 @@
 """The training of the embedded editor as a real child process, a few seconds of every stage."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
 
 from ip2p.ip2p_core.checkpoint import embedded_model_path, read_checkpoint
 from ip2p.ip2p_core.pair_store import PairStore
+from ip2p.tests.forked import ip2p
 from ip2p.tests.generated_pairs import write_generated
 from ip2p.trainer.diffusers_adapter import load_editor
 from ip2p.trainer.edit import edit_images
 
 
 def train(folder, *options):
-    command = [sys.executable, "-m", "ip2p.trainer", "train-embedded", "--smoke", *options]
-    command += ["--run", str(folder / "run"), "-o", str(folder / "editor.safetensors")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=800, check=False)
+    arguments = ["train-embedded", "--smoke", *options, "--run", folder / "run", "-o", folder / "editor.safetensors"]
+    done = ip2p(*arguments, timeout=800)
     assert done.returncode == 0, done.stderr
     return done.stderr
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 
 from ip2p.tests.e2e import train_cases
-from ip2p.tests.e2e.conftest import ENVIRONMENT, command
+from ip2p.tests.forked import ENVIRONMENT, ip2p
 from ip2p.trainer.training.batches import numbers_of_step
 from ip2p.trainer.training.checkpoints import newest_checkpoint
 
@@ -31,15 +32,15 @@ def free_port() -> int:
 
 def in_two_processes(config: Path) -> None:
     """Start each process by hand with an address of its own, as two machines would."""
-    port, runs = free_port(), []
+    port, environments = free_port(), []
     for rank, address in enumerate(LOOPBACKS):
-        environment = {
+        environments.append({
             **ENVIRONMENT, "RANK": str(rank), "LOCAL_RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "1",
             "MASTER_ADDR": LOOPBACKS[0], "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo", "NODE_ADDR": address,
-        }  # fmt: skip
-        runs.append(subprocess.Popen(command("train", config), env=environment, stderr=subprocess.PIPE, text=True))
-    said = [run.communicate(timeout=300)[1] for run in runs]
-    assert [run.returncode for run in runs] == [0, 0], "\n".join(said)
+        })  # fmt: skip
+    with ThreadPoolExecutor(len(environments)) as pool:
+        runs = list(pool.map(lambda one: ip2p("train", config, environment=one, timeout=300), environments))
+    assert [run.returncode for run in runs] == [0, 0], "\n".join(run.stderr for run in runs)
 
 
 def trained(folder: Path, models: Path, dataset: Path, num_processes: int, **changes):
@@ -48,7 +49,7 @@ def trained(folder: Path, models: Path, dataset: Path, num_processes: int, **cha
     if num_processes == 2:
         in_two_processes(config)
     else:
-        subprocess.run(command("train", config), env=ENVIRONMENT, check=True, capture_output=True)
+        ip2p("train", config).check_returncode()
     return newest_checkpoint(folder / "run" / "checkpoints", {})
 
 

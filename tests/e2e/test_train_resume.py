@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from ip2p.ip2p_core.randomness import hash64
 from ip2p.ip2p_core.sample_order import SampleOrder
 from ip2p.tests.e2e import train_cases
-from ip2p.tests.e2e.conftest import ENVIRONMENT, command, killed_command, one_sentence
+from ip2p.tests.e2e.conftest import command, one_sentence
+from ip2p.tests.forked import ENVIRONMENT, Limits, ip2p
 from ip2p.trainer.training.checkpoints import MANIFEST, PARTS, Checkpoint, newest_checkpoint
 
 NUM_PAIRS = 10
@@ -29,8 +30,7 @@ def dataset(tmp_path_factory) -> Path:
 
 
 def run(config: Path, *changes: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    arguments = command("train", config, *(part for change in changes for part in ("--set", change)))
-    done = subprocess.run(arguments, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    done = ip2p("train", config, *(part for change in changes for part in ("--set", change)))
     assert not check or done.returncode == 0, done.stderr
     return done
 
@@ -71,8 +71,7 @@ def expected_lineage(checkpoint: Checkpoint) -> int:
 
 def check_kill(folder: Path, models: Path, dataset: Path, whole: Path, kill_at: int, **changes) -> None:
     config = train_cases.write_config(folder, models, dataset, **changes)
-    killed = killed_command(kill_at, {"os.rename", "shutil.rmtree"}, "train", config)
-    done = subprocess.run(killed, env=ENVIRONMENT, capture_output=True, check=False)
+    done = ip2p("train", config, limits=Limits(kill_at, {"os.rename", "shutil.rmtree"}))
     assert done.returncode == -signal.SIGKILL
     checkpoints = folder / "run" / "checkpoints"
     assert not any(path.is_dir() and not (path / MANIFEST).exists() for path in checkpoints.glob("step-*"))
@@ -155,14 +154,10 @@ def test_a_loss_that_is_not_finite_halts_and_leaves_the_last_checkpoint(tmp_path
 
 
 def test_a_full_disk_is_one_sentence_and_afterwards_the_run_goes_on(tmp_path, models, dataset, whole):
-    import resource
 
     config = train_cases.write_config(tmp_path, models, dataset)
     size = (whole / "checkpoints" / "step-00000006" / "optimizer.safetensors").stat().st_size
-    full = subprocess.run(
-        command("train", config), env=ENVIRONMENT, capture_output=True, text=True, check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2)),
-    )  # fmt: skip
+    full = ip2p("train", config, limits=Limits(file_bytes=size // 2))
     assert full.returncode == 2
     assert "cannot be written" in full.stderr.splitlines()[-1]
     assert list((tmp_path / "run").rglob("optimizer.safetensors")) == []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import resource
 import signal
 import subprocess
 import time
@@ -13,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from ip2p.ip2p_core.triplet import read_triplets
-from ip2p.tests.e2e.conftest import ENVIRONMENT, command, killed_command, one_sentence
+from ip2p.tests.e2e.conftest import command, one_sentence
 from ip2p.tests.e2e.language_models import run_triplets, shape_captions, write_captions
+from ip2p.tests.forked import ENVIRONMENT, Limits, ip2p
 from ip2p.trainer.triplets.check import STARTER
 
 NUM_CAPTIONS = 600
@@ -88,9 +88,7 @@ def test_the_triplets_of_shapes_drive_the_making_of_pairs(tmp_path, pair_models)
         "safety": "off", "preset": "custom", "image_threshold": -1, "caption_threshold": -1, "directional_threshold": -1,
     }  # fmt: skip
     (tmp_path / "pairs.json").write_text(json.dumps(config))
-    done = subprocess.run(
-        command("pairs", tmp_path / "pairs.json"), env=ENVIRONMENT, capture_output=True, text=True, check=False
-    )
+    done = ip2p("pairs", tmp_path / "pairs.json")
     assert done.returncode == 0, done.stderr
     assert "3 triplets" in done.stderr
 
@@ -136,8 +134,8 @@ def test_after_a_kill_at_any_moment_the_triplets_are_the_same(tmp_path, whole, k
 def test_a_kill_while_results_are_written_leaves_whole_files(tmp_path, whole, kill_at):
     settings = make_settings(tmp_path, plain_captions(MANY))
     (tmp_path / "triplets_config.json").write_text(json.dumps(settings))
-    killed = killed_command(kill_at + 3, {"os.rename"}, "triplets", tmp_path / "triplets_config.json")
-    assert subprocess.run(killed, env=ENVIRONMENT, capture_output=True, check=False).returncode == -signal.SIGKILL
+    killed = ip2p("triplets", tmp_path / "triplets_config.json", limits=Limits(kill_at + 3, {"os.rename"}))
+    assert killed.returncode == -signal.SIGKILL
     assert run_triplets(settings, tmp_path).returncode == 0
     assert results(tmp_path) == results(whole)
     assert not list((tmp_path / "run").glob(".*.part"))
@@ -227,10 +225,7 @@ def test_a_full_disk_is_one_sentence_and_the_next_run_goes_on(tmp_path):
     settings = make_settings(tmp_path, shape_captions(200))
     path = tmp_path / "triplets_config.json"
     path.write_text(json.dumps(settings), encoding="utf-8")
-    done = subprocess.run(
-        command("triplets", path), env=ENVIRONMENT, capture_output=True, text=True, check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
-    )  # fmt: skip
+    done = ip2p("triplets", path, limits=Limits(file_bytes=20_000))
     assert done.returncode == 2, done.stderr
     assert "no space left" in done.stderr
     assert run_triplets(settings, tmp_path).returncode == 0
@@ -239,16 +234,12 @@ def test_a_full_disk_is_one_sentence_and_the_next_run_goes_on(tmp_path):
 
 
 def test_a_set_of_triplets_is_checked_for_users(tmp_path):
-    done = subprocess.run(
-        command("triplets", "--check", STARTER), env=ENVIRONMENT, capture_output=True, text=True, check=False
-    )
+    done = ip2p("triplets", "--check", STARTER)
     assert done.returncode == 0, done.stdout
     assert done.stdout.startswith("700 triplets")
     bad = tmp_path / "bad.jsonl"
     bad.write_text('{"input": "a cat", "edit": "zoom in", "output": "a large cat"}\n{broken\n')
-    done = subprocess.run(
-        command("triplets", "--check", bad), env=ENVIRONMENT, capture_output=True, text=True, check=False
-    )
+    done = ip2p("triplets", "--check", bad)
     assert done.returncode == 1
     assert "camera" in done.stdout
     assert "line 2" in done.stdout

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from ip2p.tests import fault_proxy
-from ip2p.tests.e2e.conftest import ENVIRONMENT, command
+from ip2p.tests.e2e.conftest import command
 from ip2p.tests.e2e.language_models import (
     CHAT_QUESTION,
     finetune,
@@ -25,6 +25,7 @@ from ip2p.tests.e2e.language_models import (
     write_captions,
 )
 from ip2p.tests.fault_proxy import FaultProxy
+from ip2p.tests.forked import ENVIRONMENT
 
 KEY = "sk-not-to-be-seen-1234567890"
 UNSEEN = 1_000_000

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from ip2p.tests.e2e import train_cases
-from ip2p.tests.e2e.conftest import ENVIRONMENT, command
+from ip2p.tests.e2e.conftest import command
+from ip2p.tests.forked import ENVIRONMENT
 from ip2p.tests.host.comfy_host import node
 from ip2p.tests.host.test_full_size import full_size  # noqa: F401 - the fixture
 

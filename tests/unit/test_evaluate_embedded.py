@@ -37,3 +37,4 @@ def test_the_share_of_others_is_over_objects_and_missing_where_there_are_none():
     ]
     assert summarise(scores)["others_kept"] == 0.5
     assert summarise(scores[:1])["others_kept"] is None
+    assert summarise(scores)["whole"] == 0.5, "an edit is whole where the named object is right and all others are kept"
