@@ -180,6 +180,8 @@ def print_report(report: dict[str, Any]) -> None:
         right = f"D {scene['distance']:.3f}" if scene["right"] is None else f"colour right {100 * scene['right']:.1f} %"
         if scene["others_kept"] is not None:
             right += f", others kept theirs {100 * scene['others_kept']:.1f} %"
+        if scene["whole"] is not None:
+            right += f", all of it {100 * scene['whole']:.1f} %"
         print(f"scenes, {name:12s} n={scene['n']}: {right}, outside L1 {scene['outside']:.4f}")  # noqa: T201
     correlation = report.get("correlation")
     if correlation:
@@ -192,10 +194,12 @@ def summarise(scores: Sequence[SceneScore]) -> dict[str, Any]:
     right = [s.is_colour_right for s in scores if s.is_colour_right is not None]
     distances = [s.distance for s in scores if s.distance is not None]
     kept = [is_kept for s in scores for is_kept in s.kept]
+    whole = [s.is_colour_right and all(s.kept) for s in scores if s.is_colour_right is not None]
     return {
         "n": len(scores),
         "others_kept": float(np.mean(kept)) if kept else None,
         "right": float(np.mean(right)) if right else None,
+        "whole": float(np.mean(whole)) if whole else None,
         "outside": float(np.mean([s.outside for s in scores])),
         "distance": float(np.mean(distances)) if distances else None,
     }
