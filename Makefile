@@ -8,6 +8,8 @@ COMFYUI_PATH ?= $(HOME)/comfy/ComfyUI
 VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
+# Python compiles the modules that are imported; pip would compile all of them, which takes minutes.
+PIP_OPTIONS := --quiet --disable-pip-version-check --no-compile
 HAS_COMFY := $(wildcard $(COMFYUI_PATH)/main.py)
 CHROMIUM := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 TIERS := unit or parity or e2e $(if $(HAS_COMFY),or host $(if $(CHROMIUM),or browser))
@@ -20,12 +22,12 @@ setup: $(VENV)/.pack-installed $(if $(HAS_COMFY),$(VENV)/.host-installed)
 $(VENV)/.pack-installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "Python 3.10 or newer is needed; choose one with make PYTHON=python3.12"; exit 1; }
 	@test -x $(BIN)/python || { echo "Making $(VENV); the first time this takes some minutes."; $(PYTHON) -m venv $(VENV); }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,text,cluster,dev]'
+	$(BIN)/python -m pip install $(PIP_OPTIONS) -c constraints.txt -e '.[train,text,cluster,dev]'
 	@mkdir -p $(VENV)/typing && ln -sfn ../.. $(VENV)/typing/ip2p
 	@touch $@
 
 $(VENV)/.host-installed: $(VENV)/.pack-installed $(COMFYUI_PATH)/requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r $(COMFYUI_PATH)/requirements.txt
+	$(BIN)/python -m pip install $(PIP_OPTIONS) -c constraints.txt -r $(COMFYUI_PATH)/requirements.txt
 	@touch $@
 
 demo: $(VENV)/.pack-installed

@@ -13,25 +13,20 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Collection, Mapping
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
+from ip2p.trainer.__main__ import COMMANDS, main
+from ip2p.trainer.diffusers_adapter import MODEL_MODULES
+
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
 PRELOADED = [
-    "ip2p.tests.forked",
-    "ip2p.trainer.edit_command",
-    "ip2p.trainer.pairs_command",
-    "ip2p.trainer.train_command",
-    "ip2p.trainer.evaluation.command",
-    "ip2p.trainer.triplets.command",
-    "ip2p.trainer.dataset_command",
-    "ip2p.trainer.export_command",
-    "diffusers.models.autoencoders.autoencoder_kl",
-    "diffusers.models.unets.unet_2d_condition",
-    "transformers.models.clip.modeling_clip",
+    *(f"ip2p.trainer{module}" for module, _ in COMMANDS.values()),
+    *MODEL_MODULES,
     "torch.utils.tensorboard",
     "ftfy",
 ]
@@ -49,6 +44,7 @@ class Limits(NamedTuple):
 
 
 NO_LIMITS = Limits()
+_STARTING = threading.Lock()
 
 
 def ip2p(
@@ -67,7 +63,7 @@ def ip2p(
     with tempfile.TemporaryDirectory() as folder:
         said = [str(Path(folder) / name) for name in ("stdout", "stderr")]
         work = (texts, str(cwd or Path.cwd()), dict(environment), said, limits)
-        process = _server().Process(target=_child, args=work)
+        process = start_server().Process(target=_child, args=work)
         process.start()
         process.join(timeout)
         if process.exitcode is None:
@@ -78,11 +74,11 @@ def ip2p(
         return subprocess.CompletedProcess(texts, process.exitcode, stdout, stderr)
 
 
-def _server() -> Any:
+def start_server() -> Any:
     """The context of processes; its server starts with the environment that libraries read when they are imported."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
-    with mock.patch.dict(os.environ, ENVIRONMENT):
+    with _STARTING, mock.patch.dict(os.environ, ENVIRONMENT):
         forkserver.ensure_running()
     return context
 
@@ -98,8 +94,6 @@ def _child(arguments: list[str], cwd: str, environment: dict[str, str], said: li
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(encoding="utf-8", write_through=True)  # type: ignore[union-attr]
     sys.argv = ["ip2p", *arguments]
-    from ip2p.trainer.__main__ import main
-
     if limits.file_bytes is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limits.file_bytes, limits.file_bytes))
     if limits.kill_at is not None:

@@ -19,9 +19,11 @@ import torch
 from ..ip2p_core.errors import Ip2pError, WorkerError
 from ..ip2p_core.pair_store import Unit
 from ..ip2p_core.triplet import Triplet
+from .diffusers_adapter import MODEL_MODULES
 from .pair_config import PairsConfig
 from .pair_spool import Spool
 from .pair_units import UnitMaker
+from .worker_context import worker_context
 
 Batch = list[Unit]
 Job = list[Batch]
@@ -164,7 +166,7 @@ def do_jobs_in_processes(recipe: Recipe, spool: Spool, num_workers: int) -> Iter
     Raises:
         WorkerError: if a process ends with an error or is killed; what is done is kept.
     """
-    context = multiprocessing.get_context("spawn")
+    context = worker_context([__name__, *MODEL_MODULES])
     workers = [
         context.Process(target=_work, args=(recipe, rank, num_workers), daemon=True) for rank in range(num_workers)
     ]

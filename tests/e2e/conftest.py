@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from ip2p.tests import tiny, tiny_clip
-from ip2p.tests.forked import NO_LIMITS, Limits, ip2p
+from ip2p.tests.forked import NO_LIMITS, Limits, ip2p, start_server
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -21,6 +21,12 @@ Cli = Callable[..., subprocess.CompletedProcess[str]]
 def command(*arguments: object) -> list[str]:
     """What a user types."""
     return [sys.executable, "-m", "ip2p.trainer", *map(str, arguments)]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fork_server() -> None:
+    """The server starts before any test; a program that starts one of its own finds it there."""
+    start_server()
 
 
 @pytest.fixture(scope="session")

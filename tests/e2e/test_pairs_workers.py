@@ -8,6 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from ip2p.ip2p_core.pair_store import PairStore
@@ -90,9 +91,9 @@ def test_a_killed_worker_is_named_and_the_next_run_goes_on(tmp_path, pair_models
     call = command("pairs", config, "--workers", 2)
     with subprocess.Popen(call, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT) as run:
         wait_for(lambda: spool.is_dir() and any(spool.glob("*.ledger.parquet")), run)
-        children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
-        workers = [one for one in children if b"spawn_main" in Path(f"/proc/{one}/cmdline").read_bytes()]
-        os.kill(int(workers[0]), signal.SIGKILL)
+        workers = [one for child in psutil.Process(run.pid).children() for one in child.children()]
+        assert len(workers) == 2, "they are forked by a server"
+        workers[0].kill()
         _, message = run.communicate(timeout=ENOUGH_SECONDS)
     assert run.returncode == 2
     assert "A worker was killed by signal 9" in one_sentence(message)
@@ -102,7 +103,9 @@ def test_a_killed_worker_is_named_and_the_next_run_goes_on(tmp_path, pair_models
 
 def test_a_workers_mistake_is_one_sentence(tmp_path, pair_models):
     config = make_config(tmp_path, pair_models, generator="editor_a")
-    run = ip2p("pairs", config, "--workers", 2)
+    run = subprocess.run(
+        command("pairs", config, "--workers", 2), capture_output=True, text=True, check=False, env=ENVIRONMENT
+    )
     assert run.returncode == 2
     assert "8 input channels; that is an editor" in one_sentence(run.stderr)
 

@@ -6,8 +6,9 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from multiprocessing import get_context
 from typing import Any
+
+from ..worker_context import worker_context
 
 Work = Callable[..., Any]
 
@@ -33,7 +34,8 @@ def begun(works: Sequence[Work], argument: Any) -> Iterator[Callable[[Work], Non
     Yields:
         Callable[[Work], None]: waits until one of them, if it was begun, has ended, well or not.
     """
-    processes = {work: get_context("spawn").Process(target=work, args=(argument,), daemon=True) for work in works}
+    context = worker_context([work.__module__ for work in works])
+    processes = {work: context.Process(target=work, args=(argument,), daemon=True) for work in works}
 
     def wait_for(work: Work) -> None:
         if work in processes:

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ...ip2p_core.sample_order import SampleOrder, Visit, VisitDraws, draw_view, draw_visit
 from ..edit_backend import Editor
+from ..worker_context import worker_context
 from .latents import CropSettings, LatentCache, PairLatents, load_cropped
 from .pictures import CroppedPair, EditPairs
 
@@ -161,7 +162,9 @@ def load_ahead(
     """
     options: dict[str, Any] = {}
     if num_workers:
-        context = "spawn" if batches.cache is None else None  # Parquet's threads do not survive a fork
+        context = (
+            worker_context([__name__]) if batches.cache is None else None
+        )  # Parquet's threads do not survive a fork
         options = {"prefetch_factor": 4, "persistent_workers": True, "multiprocessing_context": context}
     loader = DataLoader(
         batches,
