@@ -26,5 +26,5 @@ def worker_context(modules: Sequence[str]) -> ForkServerContext | SpawnContext:
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(modules))
+    context.set_forkserver_preload(["__main__", *modules])  # launch.py makes the pack importable
     return context
