@@ -162,9 +162,8 @@ def load_ahead(
     """
     options: dict[str, Any] = {}
     if num_workers:
-        context = (
-            worker_context([__name__]) if batches.cache is None else None
-        )  # Parquet's threads do not survive a fork
+        # without a cache Parquet is read, whose threads do not survive a fork of this process
+        context = worker_context([__name__]) if batches.cache is None else None
         options = {"prefetch_factor": 4, "persistent_workers": True, "multiprocessing_context": context}
     loader = DataLoader(
         batches,
